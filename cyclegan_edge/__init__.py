@@ -1,0 +1,1 @@
+"""CycleGAN from a folder of pictures to a live camera on a small device."""
