@@ -1,0 +1,189 @@
+"""An exported model on disk: one folder that can be copied to any device.
+
+    models/scenes/
+        manifest.json              what it is, where it came from, what was proven (this module)
+        generator-fp32.onnx        image uint8 (N, H, W, 3) RGB -> translated uint8 (N, H, W, 3) RGB
+        generator-fp16.onnx        the same graph with half-precision convolutions, when asked for
+        generator-fp16.engine      a TensorRT plan, built on and for one device
+
+Everything in the folder is data from outside: the manifest is checked field by field, every file by size and hash.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from cyclegan_edge.errors import BundleError
+from cyclegan_edge.files import atomic_file, newest, sha256
+
+MANIFEST = "manifest.json"
+SCHEMA = 1  # raised when a field changes its meaning or goes away
+MULTIPLE = 4  # px: the generators halve their input twice, so both sides of a batch are multiples of this
+
+Precision = Literal["fp32", "fp16"]
+Format = Literal["onnx", "tensorrt"]
+
+_MAX_MANIFEST_BYTES = 1 << 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """How an artifact differs from float32 PyTorch on the same uint8 pictures, in levels of 0..255."""
+
+    images: int  # how many pictures were compared
+    height: int  # px, of the pictures compared
+    width: int  # px
+    max_levels: int  # largest difference of any value
+    mean_levels: float  # mean absolute difference
+    psnr_db: float  # 10 log10(255^2 / mse); 100.0 when nothing differs
+    share_above_1: float  # share of values more than one level off, 0..1
+    bound_levels: int  # the artifact was kept because max_levels <= bound_levels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """The machine an engine was built on and runs on, and nothing else."""
+
+    gpu: str
+    compute_capability: str  # "8.7"
+    tensorrt: str  # "10.3.0.30"
+    platform: str  # "Linux-aarch64"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """One file of the bundle that an engine can run."""
+
+    file: str  # name inside the folder
+    format: Format
+    precision: Precision
+    sha256: str
+    parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
+    device: Device | None = None  # engines only
+    shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The checkpoint the weights came from."""
+
+    file: str
+    sha256: str
+    step: int  # optimiser steps taken
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """Everything needed to judge and reproduce an exported model."""
+
+    schema: int = SCHEMA
+    name: str
+    direction: Literal["ab", "ba"]  # ab: turns domain A into domain B
+    size: int  # px, side of the square crops it was trained on
+    architecture: dict[str, Any]  # the generator's settings, as in its checkpoint
+    source: Source
+    artifacts: tuple[Artifact, ...]
+    versions: dict[str, str] = field(default_factory=dict)  # of the programs that made it
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder and its checked manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def artifact(self, format: Format, precision: Precision) -> Artifact | None:  # noqa: A002
+        """The artifact of that format and precision, or None."""
+        wanted = (artifact for artifact in self.manifest.artifacts if (artifact.format, artifact.precision) == (format, precision))
+        return next(wanted, None)
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where the artifact's file lies, once its hash was found to be right; BundleError when it is not."""
+        path = self.folder / artifact.file
+        if not path.is_file():
+            raise BundleError(f"{path} is named by the manifest but is not there; export the model again or copy the whole folder.")
+        if sha256(path) != artifact.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); "
+                f"copy the folder again or export the model again."
+            )
+        return path
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and check `folder/manifest.json`. Raises BundleError with what is wrong; no other file is opened yet."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is no exported model: it has no {MANIFEST}; make one with `cyclegan-edge export`.")
+    if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_MANIFEST_BYTES}; it is no manifest.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); copy the folder again or export the model again.") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise BundleError(f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version.")
+    manifest = _parse(Manifest, content, str(path))
+    for artifact in manifest.artifacts:
+        if Path(artifact.file).name != artifact.file or artifact.file in {"", ".", ".."}:
+            raise BundleError(f"{path} names the file {artifact.file!r}, expected a plain name inside the folder.")
+    return Bundle(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder/manifest.json` atomically."""
+    with atomic_file(folder / MANIFEST) as partial:
+        partial.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+
+
+def newest_bundle(models: Path) -> Path:
+    """The folder in `models` that was exported last. Raises BundleError when there is none."""
+    found = newest(models, MANIFEST)
+    if found is None:
+        raise BundleError(f"There is no exported model in {models}; make one with `cyclegan-edge export`, or name its folder.")
+    return found
+
+
+def _parse(kind: type[T], value: object, where: str) -> T:
+    """Build the value of type `kind` from JSON, refusing unknown keys, missing keys and wrong types by name."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if is_dataclass(kind):
+        return _parse_dataclass(kind, value, where)
+    if origin is Literal and value in arguments:
+        return cast("T", value)
+    if origin is types.UnionType:  # X | None, the only union here
+        inner = next(argument for argument in arguments if argument is not types.NoneType)
+        return cast("T", None if value is None else _parse(inner, value, where))
+    if origin is tuple and isinstance(value, list):
+        inner_types = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(inner_types) == len(value):
+            return cast("T", tuple(_parse(inner, item, where) for inner, item in zip(inner_types, value, strict=True)))
+    if origin is dict and isinstance(value, dict):
+        return cast("T", {str(key): _parse(arguments[1], item, f"{where}: {key}") for key, item in value.items()})
+    if kind is Any:
+        return cast("T", value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return cast("T", float(value))
+    if kind in (int, str) and type(value) is kind:
+        return cast("T", value)
+    raise BundleError(f"{where} has the value {value!r:.80}, expected {getattr(kind, '__name__', kind)}; export the model again.")
+
+
+def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
+    if not isinstance(value, Mapping):
+        raise BundleError(f"{where} holds {type(value).__name__}, expected an object; export the model again.")
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(value) - set(hints)):
+        raise BundleError(f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again.")
+    required = {item.name for item in fields(cast("Any", kind))} & set(hints)
+    missing = sorted(name for name in required if name not in value)
+    if missing:
+        raise BundleError(f"{where} lacks the entry {missing[0]!r}; export the model again.")
+    return kind(**{name: _parse(hints[name], item, f"{where}: {name}") for name, item in value.items()})

@@ -1,0 +1,71 @@
+"""Files and folders written whole or not at all, and the hashes that prove it."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; when the block ends well, it is flushed to disk and renamed onto `target`.
+
+    When the block raises, or the process dies, the old `target` is untouched. Raises OSError (a full disk, no permission).
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `target`; when the block ends well, it takes the place of `target`.
+
+    The old `target` is moved aside first and removed last, so one whole version exists at every moment.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    partial.chmod(0o755)  # mkdtemp makes it private
+    old = partial.with_suffix(".old")
+    try:
+        yield partial
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def newest(folder: Path, marker: str, key: Callable[[Path], float] = lambda path: path.stat().st_mtime) -> Path | None:
+    """The subfolder of `folder` whose file `marker` was written last; None when there is none."""
+    found = [path for path in folder.glob(f"*/{marker}") if not path.parent.name.startswith(".")]
+    return max(found, key=key).parent if found else None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
