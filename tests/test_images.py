@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_half_a_file_is_refused(
     noise = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
     data = encoded(noise, kind, **options)
 
-    with pytest.raises(ImageError, match="half.picture"):
+    with pytest.raises(ImageError, match=r"half\.picture"):
         decode_image(data[: int(len(data) * kept)], "half.picture")
 
 
@@ -174,14 +175,14 @@ def test_a_damaged_png_is_refused(picture: Image.Image) -> None:
 
 def test_an_enormous_header_is_refused_before_decoding() -> None:
     header = b"\x89PNG\r\n\x1a\n"
-    for kind, content in [(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)), (b"IEND", b"")]:
-        header += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", images.zlib.crc32(kind + content))
+    for chunk in [b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0), b"IEND"]:
+        header += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
     with pytest.raises(ImageError, match=r"bomb.png has 100000x100000 pixels, more than the 134 megapixels"):
         decode_image(header, "bomb.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"\xff\xd8\xff", b"GIF89a", b"hello", b"<svg/>", b"BM", b"II*\0", b"RIFF"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"GIF89a", b"hello", b"<svg/>", b"BM", b"II*\0", b"RIFF"])
 def test_what_is_no_picture_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
