@@ -100,14 +100,20 @@ class Bundle:
 
     def artifact(self, format: Format, precision: Precision) -> Artifact | None:  # noqa: A002
         """The artifact of that format and precision, or None."""
-        wanted = (artifact for artifact in self.manifest.artifacts if (artifact.format, artifact.precision) == (format, precision))
+        wanted = (
+            artifact
+            for artifact in self.manifest.artifacts
+            if (artifact.format, artifact.precision) == (format, precision)
+        )
         return next(wanted, None)
 
     def path(self, artifact: Artifact) -> Path:
         """Where the artifact's file lies, once its hash was found to be right; BundleError when it is not."""
         path = self.folder / artifact.file
         if not path.is_file():
-            raise BundleError(f"{path} is named by the manifest but is not there; export the model again or copy the whole folder.")
+            raise BundleError(
+                f"{path} is named by the manifest but is not there; export the model again or copy the whole folder."
+            )
         if sha256(path) != artifact.sha256:
             raise BundleError(
                 f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); "
@@ -122,14 +128,20 @@ def read_bundle(folder: Path) -> Bundle:
     if not path.is_file():
         raise BundleError(f"{folder} is no exported model: it has no {MANIFEST}; make one with `cyclegan-edge export`.")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_MANIFEST_BYTES}; it is no manifest.")
+        raise BundleError(
+            f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_MANIFEST_BYTES}; it is no manifest."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); copy the folder again or export the model again.") from error
+        raise BundleError(
+            f"{path} is not valid JSON ({error}); copy the folder again or export the model again."
+        ) from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise BundleError(f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version.")
+        raise BundleError(
+            f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version."
+        )
     manifest = _parse(Manifest, content, str(path))
     for artifact in manifest.artifacts:
         if Path(artifact.file).name != artifact.file or artifact.file in {"", ".", ".."}:
@@ -147,7 +159,9 @@ def newest_bundle(models: Path) -> Path:
     """The folder in `models` that was exported last. Raises BundleError when there is none."""
     found = newest(models, MANIFEST)
     if found is None:
-        raise BundleError(f"There is no exported model in {models}; make one with `cyclegan-edge export`, or name its folder.")
+        raise BundleError(
+            f"There is no exported model in {models}; make one with `cyclegan-edge export`, or name its folder."
+        )
     return found
 
 
@@ -172,8 +186,10 @@ def _parse(kind: type[T], value: object, where: str) -> T:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return cast("T", float(value))
     if kind in (int, str) and type(value) is kind:
-        return cast("T", value)
-    raise BundleError(f"{where} has the value {value!r:.80}, expected {getattr(kind, '__name__', kind)}; export the model again.")
+        return value
+    raise BundleError(
+        f"{where} has the value {value!r:.80}, expected {getattr(kind, '__name__', kind)}; export the model again."
+    )
 
 
 def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
@@ -181,7 +197,9 @@ def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
         raise BundleError(f"{where} holds {type(value).__name__}, expected an object; export the model again.")
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(value) - set(hints)):
-        raise BundleError(f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again.")
+        raise BundleError(
+            f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again."
+        )
     required = {item.name for item in fields(cast("Any", kind))} & set(hints)
     missing = sorted(name for name in required if name not in value)
     if missing:

@@ -31,7 +31,9 @@ class OrtBackend:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise EngineError(f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({_first_line(error)}).") from error
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({_first_line(error)})."
+            ) from error
         chosen = self._session.get_providers()[0]
         self.name = f"onnxruntime {onnxruntime.__version__} {precision}"
         self.device = "CUDA" if chosen.startswith("CUDA") else f"CPU, {options.intra_op_num_threads} threads"
@@ -41,7 +43,9 @@ class OrtBackend:
         try:
             (translated,) = self._session.run(["translated"], {"image": images})
         except Exception as error:
-            raise EngineError(f"ONNX Runtime could not translate a batch of shape {images.shape} ({_first_line(error)}).") from error
+            raise EngineError(
+                f"ONNX Runtime could not translate a batch of shape {images.shape} ({_first_line(error)})."
+            ) from error
         return np.asarray(translated, dtype=np.uint8)
 
 

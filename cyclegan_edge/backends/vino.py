@@ -1,0 +1,51 @@
+"""OpenVINO, the faster engine on most Intel CPUs."""
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.errors import BundleError, EngineError
+
+
+class VinoBackend:
+    """Runs the ONNX graph of a bundle on the CPU; see `Backend` for shapes and dtypes."""
+
+    def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
+        """Compile the graph of `precision` for `threads` CPU threads (default: every core this process may use).
+
+        Raises BundleError when the bundle has no such graph or it is damaged, EngineError when OpenVINO refuses it.
+        """
+        artifact = bundle.artifact("onnx", precision)
+        if artifact is None:
+            raise BundleError(f"{bundle.folder} holds no {precision} ONNX graph; export the model again.")
+        path = bundle.path(artifact)
+        threads = threads or len(os.sched_getaffinity(0))
+        config = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # its own choice is bfloat16 on newer CPUs: other pixels
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        version = openvino.__version__.split("-")[0]
+        try:
+            self._model = openvino.Core().compile_model(path, "CPU", config)
+        except Exception as error:  # openvino raises bare RuntimeErrors
+            raise EngineError(f"OpenVINO {version} refuses {path} ({_last_line(error)}).") from error
+        self.name = f"openvino {version} {precision}"
+        self.device = f"CPU, {threads} threads"
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
+        try:
+            translated = self._model({"image": images})["translated"]
+        except Exception as error:
+            raise EngineError(
+                f"OpenVINO could not translate a batch of shape {images.shape} ({_last_line(error)})."
+            ) from error
+        return np.array(translated, dtype=np.uint8)  # a copy: OpenVINO reuses its buffer
+
+
+def _last_line(error: Exception) -> str:  # above it stand source files of OpenVINO
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -1,0 +1,66 @@
+"""What several test modules share: random numbers, real pictures when there are any, and a small exported model."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cyclegan_edge.bundle import Artifact, Manifest, Source, write_manifest
+from cyclegan_edge.files import sha256
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real pictures that CYCLEGAN_EDGE_TEST_DATA names: photos/, clips/, horse2zebra/."""
+    folder = os.environ.get("CYCLEGAN_EDGE_TEST_DATA")
+    if not folder:
+        pytest.skip("CYCLEGAN_EDGE_TEST_DATA does not name a folder of real pictures")
+    return Path(folder)
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path) -> Path:
+    """An exported model whose generator inverts colours: translated = 255 - image."""
+    folder = tmp_path / "models" / "negative"
+    folder.mkdir(parents=True)
+    artifacts = []
+    for precision in ("fp32", "fp16"):
+        path = folder / f"generator-{precision}.onnx"
+        onnx.save(negative(), path)
+        artifacts.append(Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path)))
+    manifest = Manifest(
+        name="negative",
+        direction="ab",
+        size=32,
+        architecture={"kind": "negative"},
+        source=Source(file="step-1.pt", sha256="0" * 64, step=1),
+        artifacts=tuple(artifacts),
+        versions={"onnx": onnx.__version__},
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def negative() -> onnx.ModelProto:
+    """The smallest graph with the interface of an exported generator."""
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["white", "wide"], ["inverted"]),
+            helper.make_node("Cast", ["inverted"], ["translated"], to=TensorProto.UINT8),
+        ],
+        "negative",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("translated", TensorProto.UINT8, shape)],
+        [numpy_helper.from_array(np.array(255, np.float32), "white")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
