@@ -74,6 +74,7 @@ class Timings:
         self._frames = 0
         self._dropped = 0
         self._began = 0.0
+        self._recent: Recent | None = None  # until the next frame
 
     def add(self, timing: FrameTiming) -> None:
         if not self._frames:
@@ -81,12 +82,16 @@ class Timings:
         self._frames += 1
         self._dropped += timing.dropped
         self._kept.append(timing)
+        self._recent = None
 
     def recent(self) -> Recent:
+        if self._recent is not None:
+            return self._recent
         last = list(islice(reversed(self._kept), _RECENT))  # newest first
         elapsed = last[0].shown - last[-1].shown if last else 0.0
         fps = (len(last) - 1) / elapsed if elapsed > 0 else None
-        return Recent(self._frames, self._dropped, fps, _percentile(last, 50))
+        self._recent = Recent(self._frames, self._dropped, fps, _percentile(last, 50))
+        return self._recent
 
     def report(self) -> Report:
         seconds = self._kept[-1].shown - self._began if self._kept else 0.0
