@@ -1,12 +1,25 @@
 """The command `cyclegan-edge`. Each command lives in its own file; `main` is the one place where errors become text."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from cyclegan_edge.cli.train import train
 from cyclegan_edge.errors import CycleGanEdgeError
+
+EXTRAS = {  # package -> the extra that brings it
+    "onnx": "export",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "starlette": "web",
+    "tensorboard": "train",
+    "torch": "train,export",
+    "torchvision": "train",
+    "uvicorn": "web",
+}
 
 app = typer.Typer(
     help="CycleGAN from a folder of pictures to a live camera on a small device.",
@@ -33,17 +46,21 @@ def options(
 ) -> None:
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
+app.command()(train)
+
 
 def main() -> None:
     """Run the command line; a CycleGanEdgeError becomes one sentence on stderr and exit code 1."""
     try:
         app()
     except CycleGanEdgeError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_plain(error)}")
-        sys.exit(1)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        _fail(f"This command needs {error.name}; add it with `pip install 'cyclegan-edge[{EXTRAS[error.name]}]'`.")
 
 
-def _plain(error: CycleGanEdgeError) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
+def _fail(sentence: str) -> NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
+    sys.exit(1)

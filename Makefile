@@ -1,0 +1,31 @@
+# Everything runs in .venv, from the locked versions in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt
+
+.PHONY: demo test check lock clean
+
+demo: .venv/installed  ## train, export and translate end to end, no GPU, camera or download
+	$(BIN)/cyclegan-edge demo --out demo
+
+test: .venv/installed  ## the tests
+	$(BIN)/pytest
+
+check: .venv/installed  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: .venv/installed  ## renew constraints.txt for Python 3.10 to 3.13
+	$(BIN)/pip install uv
+	printf '%s\n' 'torch==2.14.*' 'torchvision==0.29.*' > build/pairs.txt  # the two are released in pairs
+	$(BIN)/uv pip compile pyproject.toml --constraint build/pairs.txt --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	  --extra train --extra export --extra openvino --extra web --extra test --output-file constraints.txt
+
+.venv/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,export,openvino,web,test]'
+	touch $@
+
+clean:  ## what the build and the demo left; .venv, runs and models stay
+	rm -rf build demo .mypy_cache .pytest_cache .ruff_cache

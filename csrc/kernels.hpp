@@ -1,0 +1,49 @@
+// The inner loops, once per instruction set; kernels_scalar.cpp is the definition that the others equal bit for bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "taps.hpp"
+
+namespace cyclegan_edge {
+
+constexpr int kLargestStrip = 16;  // rows
+
+// Between the passes, four vertically neighbouring bytes share one word: word x of plane c of a group holds column x of
+// its four rows, the upper row in the lowest byte. Eight words can then be multiplied by four rows' weights at once.
+// A plane is `pitch` words long, a group is three planes.
+struct Strip {
+  const std::uint8_t* rows[kLargestStrip];  // Kernels::rows of them
+  int width;                                // pixels in each of these rows
+  const Taps* columns;
+  int first;              // the target columns that are wanted: first, first + 1, ... first + count - 1
+  int count;
+  bool flip;              // write them from right to left
+  std::uint32_t* planes;  // scratch: Kernels::rows * 3 words for each group of source columns
+  std::uint32_t* band;    // out: Kernels::rows / 4 groups
+  std::ptrdiff_t pitch;   // words, a multiple of 16, at least count
+};
+
+// One target row from the groups that hold its source rows.
+struct Span {
+  const std::uint32_t* const* groups;
+  const std::uint32_t* weights;  // packed, Kernels::words for each group
+  int group_count;
+  std::ptrdiff_t plane[3];  // words from a group's start to red, green, blue
+  int width;
+};
+
+struct Kernels {
+  const char* name;
+  int rows;   // source rows in a strip, a multiple of 4
+  int words;  // 32-bit words for four packed weights
+  PackWeights pack;
+  void (*horizontal)(const Strip& strip);
+  void (*vertical_floats)(const Span& span, float* const planes[3]);  // -1..1, a row of each plane
+  void (*vertical_bytes)(const Span& span, std::uint8_t* row);        // interleaved
+};
+
+extern const Kernels kScalarKernels;
+
+}  // namespace cyclegan_edge

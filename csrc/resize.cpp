@@ -1,0 +1,136 @@
+#include "resize.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace cyclegan_edge {
+namespace {
+
+constexpr int kWordsPerVector = 16;
+
+int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Reused by the next call on the same thread.
+struct Scratch {
+  std::vector<std::uint32_t> planes;
+  std::vector<std::uint32_t> band;
+  std::vector<const std::uint32_t*> groups;
+};
+
+template <typename Value>
+Value* at_least(std::vector<Value>& buffer, std::size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+  return buffer.data();
+}
+
+// The band is a ring of groups: the horizontal pass writes a strip of them, the vertical pass reads those of one row.
+class Band {
+ public:
+  Band(Scratch& scratch, int capacity, int width)
+      : capacity_(capacity), pitch_(round_up(width, kWordsPerVector)), scratch_(scratch) {
+    at_least(scratch.band, static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
+  }
+  std::uint32_t* group(int index) { return scratch_.band.data() + index % capacity_ * group_size(); }
+  const std::uint32_t* const* groups(int begin, int count) {
+    at_least(scratch_.groups, Taps::index(count));
+    for (int k = 0; k < count; ++k) scratch_.groups[Taps::index(k)] = group(begin + k);
+    return scratch_.groups.data();
+  }
+  std::ptrdiff_t pitch() const { return pitch_; }
+
+ private:
+  std::ptrdiff_t group_size() const { return kChannels * pitch_; }
+
+  int capacity_;
+  std::ptrdiff_t pitch_;
+  Scratch& scratch_;
+};
+
+int most_groups(const Taps& taps, int first, int count) {
+  const auto begin = taps.group_count.begin() + first;
+  return *std::max_element(begin, begin + count);
+}
+
+// Calls store(span, y) for each row y of the crop, from top to bottom.
+template <typename Store>
+void run_passes(const Job& job, const Kernels& kernels, Store store) {
+  thread_local Scratch scratch;
+  const Taps columns = cubic_taps(job.source.width, job.size.width, kernels.words, kernels.pack);
+  const Taps rows = cubic_taps(job.source.height, job.size.height, kernels.words, kernels.pack);
+  const int strip_groups = kernels.rows / kGroup;
+  const int first_row = rows.begin[Taps::index(job.crop.top)];
+  const int last_row = rows.end(job.crop.top + job.crop.height - 1) - 1;
+  const int first_group = first_row / kGroup;
+
+  // Alive at a time: the groups of one row, and what its last strip brought beyond them.
+  Band band(scratch, round_up(most_groups(rows, job.crop.top, job.crop.height) + strip_groups, strip_groups),
+            job.crop.width);
+  Strip strip{};
+  strip.width = job.source.width;
+  strip.columns = &columns;
+  strip.first = job.crop.left;
+  strip.count = job.crop.width;
+  strip.flip = job.flip;
+  strip.pitch = band.pitch();
+  const int column_groups = (job.source.width + kGroup - 1) / kGroup;
+  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.rows * kChannels));
+
+  Span span{};
+  span.width = job.crop.width;
+  for (int channel = 0; channel < kChannels; ++channel)
+    span.plane[channel] = band.pitch() * (job.bgr ? kChannels - 1 - channel : channel);
+
+  int made = 0;  // groups of the band, counted from first_group: ring positions start at 0
+  for (int y = 0; y < job.crop.height; ++y) {
+    const int x = job.crop.top + y;
+    for (; first_group + made < rows.group_end(x); made += strip_groups) {
+      for (int k = 0; k < kernels.rows; ++k)  // rows that no target row needs are read as their neighbour
+        strip.rows[k] = job.source.row(std::clamp((first_group + made) * kGroup + k, first_row, last_row));
+      strip.band = band.group(made);
+      kernels.horizontal(strip);
+    }
+    span.group_count = rows.group_count[Taps::index(x)];
+    span.groups = band.groups(rows.group_begin[Taps::index(x)] - first_group, span.group_count);
+    span.weights = rows.packed_weight(x);
+    store(span, y);
+  }
+}
+
+// Pillow 12 shrinks a picture more than a hundred times as high as wide vertically first, and rounds in between.
+bool vertical_first(const Job& job) {
+  return job.source.height > 100LL * job.source.width && job.size.height < job.source.height;
+}
+
+template <typename Store>
+void run(const Job& job, const Kernels& kernels, Store store) {
+  if (!vertical_first(job)) return run_passes(job, kernels, store);
+  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(job.source.width) * kChannels;
+  std::vector<std::uint8_t> low(static_cast<std::size_t>(stride * job.crop.height));
+  const Job shrink{job.source, {job.size.height, job.source.width}, {job.crop.top, 0, job.crop.height, job.source.width}};
+  run_passes(shrink, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, low.data() + y * stride); });
+
+  Job rest = job;
+  rest.source = {low.data(), stride, job.source.width, job.crop.height};
+  rest.size.height = job.crop.height;
+  rest.crop.top = 0;
+  run_passes(rest, kernels, store);
+}
+
+}  // namespace
+
+void resize_to_bytes(const Job& job, std::uint8_t* target, const Kernels& kernels) {
+  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(job.crop.width) * kChannels;
+  run(job, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, target + y * stride); });
+}
+
+void resize_to_floats(const Job& job, float* target, const Kernels& kernels) {
+  const std::ptrdiff_t width = job.crop.width;
+  const std::ptrdiff_t plane = width * job.crop.height;
+  run(job, kernels, [&](const Span& span, int y) {
+    float* row = target + y * width;
+    float* const planes[3] = {row, row + plane, row + 2 * plane};
+    kernels.vertical_floats(span, planes);
+  });
+}
+
+}  // namespace cyclegan_edge

@@ -1,0 +1,44 @@
+// Geometry and weights: which source pixels make one target pixel, and how much each counts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace cyclegan_edge {
+
+constexpr int kWeightBits = 32 - 8 - 2;  // fractional bits of a weight: 8 for a pixel, 2 for overshoot and sign
+constexpr int kHalf = 1 << (kWeightBits - 1);
+constexpr int kGroup = 4;  // neighbours that the kernels multiply at once
+
+// The bicubic filter (a = -0.5) of Pillow 12, stretched by the reduction, for every position of one axis.
+// Position x is the sum over i < count[x] of weight(x)[i] * source[begin[x] + i]. Neither begin nor end ever decreases.
+struct Taps {
+  int source = 0;
+  int target = 0;
+  std::vector<int> begin;             // target
+  std::vector<int> count;             // target, at least 1
+  std::vector<std::size_t> offset;    // target, where its weights start
+  std::vector<std::int32_t> weights;  // kWeightBits fractional bits
+
+  // The same weights for the kernels: groups of four aligned source positions, filled up with zeros.
+  // `words` of them per group, packed as the kernels want it (Kernels::pack).
+  int words = 0;
+  std::vector<int> group_begin;            // target, in groups
+  std::vector<int> group_count;            // target
+  std::vector<std::size_t> packed_offset;  // target
+  std::vector<std::uint32_t> packed;
+
+  int end(int x) const { return begin[index(x)] + count[index(x)]; }
+  int group_end(int x) const { return group_begin[index(x)] + group_count[index(x)]; }
+  const std::int32_t* weight(int x) const { return weights.data() + offset[index(x)]; }
+  const std::uint32_t* packed_weight(int x) const { return packed.data() + packed_offset[index(x)]; }
+
+  static constexpr std::size_t index(int x) { return static_cast<std::size_t>(x); }
+};
+
+using PackWeights = void (*)(const std::int32_t* four, std::uint32_t* words);
+
+Taps cubic_taps(int source, int target, int words, PackWeights pack);
+
+}  // namespace cyclegan_edge

@@ -1,0 +1,16 @@
+"""The C++ extension. Wrong values raise ValueError, wrong types TypeError; use `cyclegan_edge.preprocess` instead."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def available_isas() -> list[str]: ...
+def default_isa() -> str: ...
+def resize(image: NDArray[np.uint8], size: tuple[int, int], *, isa: str = "auto") -> NDArray[np.uint8]: ...
+def resize_crop(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    crop: tuple[int, int, int, int],
+    flip: bool = False,
+    *,
+    isa: str = "auto",
+) -> NDArray[np.float32]: ...

@@ -1,0 +1,69 @@
+"""`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cyclegan_edge.cli.console import console
+from cyclegan_edge.errors import CheckpointError
+
+MODELS = Path("models")
+
+
+def export(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A run, a checkpoint, or a bundle that lacks its engine. [default: the newest run]", show_default=False),
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")] = False,
+    direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
+    name: Annotated[str | None, typer.Option(help="The bundle is written to models/NAME. [default: the run's name]")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Pictures to compare with PyTorch on. [default: the run's test pictures]")] = None,
+    compare: Annotated[int, typer.Option(help="How many pictures are compared.")] = 16,
+) -> None:
+    """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
+
+    On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
+    """
+    from cyclegan_edge.bundle import MANIFEST
+
+    if source is not None and (source / MANIFEST).is_file():
+        folder = source
+    else:
+        from cyclegan_edge.export.config import ExportConfig
+
+        run, checkpoint = find_source(source)
+        bundle_name = name or (run.name if direction == "ab" else f"{run.name}-{direction}")
+        config = ExportConfig(direction=direction, fp16=fp16, pictures=pictures, compare=compare)
+        folder = export_to(checkpoint, MODELS / bundle_name, config)
+    if fp16:
+        build_engine_in(folder)
+    console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
+
+
+def export_to(checkpoint: Path, folder: Path, config: "ExportConfig") -> Path:
+    """Export `checkpoint` to the bundle `folder`, saying what is done."""
+    from cyclegan_edge.export.assemble import export_checkpoint
+
+    console.print(f"Exporting [bold]{checkpoint}[/bold], direction {config.direction}.")
+    export_checkpoint(checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False))
+    console.print(f"The bundle is [bold]{folder}[/bold].")
+    return folder
+
+
+def find_source(source: Path | None) -> tuple[Path, Path]:
+    """The run and the checkpoint that `source` means: a run, a checkpoint file, or None for the newest run."""
+    from cyclegan_edge.cli.train import RUNS
+    from cyclegan_edge.files import newest
+    from cyclegan_edge.train.checkpoint import find_checkpoint
+
+    if source is not None and source.is_file():
+        return source.resolve().parent.parent, source
+    run = source if source is not None else newest(RUNS, "settings.toml")
+    if run is None:
+        raise CheckpointError(f"There is no run in {RUNS}; train one with `cyclegan-edge train DATA`, or name a checkpoint.")
+    checkpoint = find_checkpoint(run)
+    if checkpoint is None:
+        raise CheckpointError(f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those.")
+    return run, checkpoint

@@ -1,0 +1,83 @@
+"""A checkpoint becomes a bundle: every graph written, proven on real pictures, hashed, and moved into place at once."""
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Precision, Source, read_bundle, write_manifest
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.to_onnx import write_onnx
+from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, reference, require
+from cyclegan_edge.files import atomic_folder, sha256
+from cyclegan_edge.images import list_images
+from cyclegan_edge.scenes import render
+from cyclegan_edge.settings import to_mapping
+from cyclegan_edge.train.checkpoint import load_generator
+from cyclegan_edge.train.config import TrainConfig
+
+Report = Callable[[str], None]  # hears one line about each thing that was done
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, config: ExportConfig, *, report: Report = lambda line: None) -> Bundle:
+    """Write `folder` as a bundle of the checkpoint's generator; an older bundle there is replaced only by a whole one.
+
+    Raises CheckpointError for the checkpoint, DataError for the pictures, ExportError when a graph cannot be made or
+    differs from PyTorch by more than its bound.
+    """
+    trained, generator, step = load_generator(checkpoint, config.direction)
+    pictures, where = _pictures(trained, config)
+    report(f"Comparing on {len(pictures)} {where}, {trained.size} px.")
+    precisions: tuple[Precision, ...] = ("fp32", "fp16") if config.fp16 else ("fp32",)
+    with atomic_folder(folder) as partial:
+        manifest = Manifest(
+            name=folder.name,
+            direction=config.direction,
+            size=trained.size,
+            architecture={"generator": "resnet", **to_mapping(trained.generator)},
+            source=Source(file=checkpoint.name, sha256=sha256(checkpoint), step=step),
+            artifacts=tuple(_prove(generator, partial, precision, pictures, report) for precision in precisions),
+            versions=_versions(),
+        )
+        write_manifest(partial, manifest)
+    return read_bundle(folder)
+
+
+def _prove(
+    generator: nn.Module, folder: Path, precision: Precision, pictures: Sequence[npt.NDArray[np.uint8]], report: Report
+) -> Artifact:
+    """Write one graph, compare it with PyTorch, and describe it."""
+    path = folder / f"generator-{precision}.onnx"
+    write_onnx(generator, path, precision=precision)
+    graph = OrtBackend(path, precision=precision)
+    parity = measure(reference(generator), graph.run, pictures, bound_levels=BOUND_LEVELS[precision])
+    require(parity, path.name)
+    report(
+        f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
+        f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
+    )
+    return Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path), parity=parity)
+
+
+def _pictures(trained: TrainConfig, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:
+    """Pictures to compare on, and where they are from."""
+    domain = config.direction[0].upper()
+    candidates = [config.pictures] if config.pictures else [trained.data / f"test{domain}", trained.data / f"train{domain}"]
+    for folder in candidates:
+        if folder.is_dir() and list_images(folder):
+            return load_pictures(folder, size=trained.size, most=config.compare), f"pictures of {folder}"
+    if config.pictures:
+        raise DataError(f"{config.pictures} holds no pictures to compare on; name a folder with JPEG or PNG files.")
+    scenes = [render(seed, "summer", size=(trained.size, trained.size)) for seed in range(config.compare)]
+    return scenes, f"rendered landscapes, as {trained.data} is not there"
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("cyclegan-edge", "torch", "onnx", "onnxscript", "onnxruntime")}
+    return {"python": platform.python_version(), **packages}

@@ -1,0 +1,21 @@
+"""What an export makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cyclegan_edge.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Which generator, in which precision, and on what it is proven."""
+
+    direction: Literal["ab", "ba"] = "ab"  # ab: the generator that turns A into B
+    fp16: bool = False  # also the half-precision graph, and the TensorRT engine where TensorRT is installed
+    pictures: Path | None = None  # folder to compare on; none: the test or training pictures of the run
+    compare: int = 16  # how many pictures are compared, spread over the folder
+
+    def __post_init__(self) -> None:
+        if self.compare < 1:
+            raise ConfigError(f"compare is {self.compare}, but a graph is only kept once it is proven; give at least 1 picture.")

@@ -1,0 +1,70 @@
+"""The parity gate: an exported graph is kept only when it gives PyTorch's picture on real pictures."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from cyclegan_edge.bundle import Parity, Precision
+from cyclegan_edge.errors import ExportError
+from cyclegan_edge.export.to_onnx import picture_generator
+from cyclegan_edge.images import list_images, read_image
+from cyclegan_edge.preprocess import resize
+
+BOUND_LEVELS: dict[Precision, int] = {"fp32": 1, "fp16": 1}  # largest difference of any value, of 255
+
+Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+
+
+def load_pictures(folder: Path, *, size: int, most: int) -> list[npt.NDArray[np.uint8]]:
+    """Up to `most` pictures of `folder`, spread over it by name, resized to (size, size, 3) uint8 RGB."""
+    files = list_images(folder)
+    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
+    return [resize(read_image(path), (size, size)) for path in chosen]
+
+
+def reference(generator: nn.Module) -> Run:
+    """What every graph is compared with: the float32 generator in PyTorch, uint8 in and out."""
+    module = picture_generator(generator, "fp32")
+
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        with torch.inference_mode():
+            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images)).numpy()
+        return translated
+
+    return run
+
+
+def measure(expected: Run, found: Run, pictures: Sequence[npt.NDArray[np.uint8]], *, bound_levels: int) -> Parity:
+    """Compare two ways of translating `pictures`, each (H, W, 3) uint8 of one size, picture by picture."""
+    largest, total, squares, above, values = 0, 0.0, 0.0, 0, 0
+    for picture in pictures:
+        batch = np.ascontiguousarray(picture[None])
+        difference = np.abs(expected(batch).astype(np.int16) - found(batch).astype(np.int16))
+        largest = max(largest, int(difference.max()))
+        total += float(difference.sum())
+        squares += float(np.square(difference, dtype=np.int64).sum())
+        above += int((difference > 1).sum())
+        values += difference.size
+    return Parity(
+        images=len(pictures),
+        height=pictures[0].shape[0],
+        width=pictures[0].shape[1],
+        max_levels=largest,
+        mean_levels=total / values,
+        psnr_db=float(10 * np.log10(255**2 * values / squares)) if squares else 100.0,
+        share_above_1=above / values,
+        bound_levels=bound_levels,
+    )
+
+
+def require(parity: Parity, name: str) -> None:
+    """Raise ExportError when `parity` is outside its bound."""
+    if parity.max_levels > parity.bound_levels:
+        raise ExportError(
+            f"{name} differs from PyTorch by up to {parity.max_levels} levels of 255 on {parity.images} pictures "
+            f"({parity.psnr_db:.1f} dB), expected at most {parity.bound_levels}; it was not kept."
+        )

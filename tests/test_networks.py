@@ -1,0 +1,105 @@
+"""The networks: sizes of the paper, keys of the reference, and an independent rebuild from the paper's text."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyclegan_edge.train.networks import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    PatchDiscriminator,
+    ResnetGenerator,
+    start_weights,
+)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(9, 11_378_179), (6, 7_837_699)])
+def test_generator_has_the_size_of_the_reference(blocks: int, expected: int) -> None:
+    assert parameters(ResnetGenerator(GeneratorConfig(blocks=blocks))) == expected
+
+
+def test_discriminator_has_the_size_of_the_reference() -> None:
+    assert parameters(PatchDiscriminator(DiscriminatorConfig())) == 2_764_737
+
+
+def test_generator_keys_are_those_of_the_reference() -> None:
+    keys = {key.removesuffix(".weight") for key in ResnetGenerator(GeneratorConfig()).state_dict() if key.endswith("weight")}
+
+    blocks = {f"model.{block}.conv_block.{layer}" for block in range(10, 19) for layer in (1, 5)}
+    assert keys == {"model.1", "model.4", "model.7", "model.19", "model.22", "model.26"} | blocks
+
+
+def test_discriminator_keys_are_those_of_the_reference() -> None:
+    keys = {key.removesuffix(".weight") for key in PatchDiscriminator(DiscriminatorConfig()).state_dict() if key.endswith("weight")}
+
+    assert keys == {f"model.{layer}" for layer in (0, 2, 5, 8, 11)}
+
+
+def test_a_256_px_picture_gets_30_by_30_scores_and_each_sees_70_px() -> None:
+    discriminator = PatchDiscriminator(DiscriminatorConfig(width=4))
+    picture = torch.zeros(1, 3, 256, 256, requires_grad=True)
+
+    scores = linear_part(discriminator)(picture)
+    scores[0, 0, 15, 15].backward()
+
+    assert scores.shape == (1, 1, 30, 30)
+    assert picture.grad is not None
+    touched = picture.grad[0].abs().sum(0) > 0
+    assert int(touched.any(0).sum()) == int(touched.any(1).sum()) == 70
+
+
+def linear_part(discriminator: PatchDiscriminator) -> nn.Sequential:
+    """Without the norms, which look at the whole picture, and with weights that cannot cancel."""
+    convolutions = [layer for layer in discriminator.model if isinstance(layer, nn.Conv2d)]
+    for convolution in convolutions:
+        nn.init.ones_(convolution.weight)
+    return nn.Sequential(*convolutions)
+
+
+def test_start_weights_are_normal_with_deviation_0_02_and_biases_are_0() -> None:
+    generator = ResnetGenerator(GeneratorConfig(blocks=1))
+
+    start_weights(generator, torch.Generator().manual_seed(0))
+
+    weights = torch.cat([value.flatten() for key, value in generator.state_dict().items() if key.endswith("weight")])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.01)
+    assert weights.mean().item() == pytest.approx(0.0, abs=1e-4)
+    assert all(not value.any() for key, value in generator.state_dict().items() if key.endswith("bias"))
+
+
+def test_generator_computes_what_the_paper_describes() -> None:
+    generator = ResnetGenerator(GeneratorConfig(width=8, blocks=2)).eval()
+    picture = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+    ours = generator(picture)
+
+    torch.testing.assert_close(ours, generator_from_the_paper(generator.state_dict(), picture, blocks=2), rtol=0, atol=1e-6)
+
+
+def generator_from_the_paper(weights: dict[str, Tensor], x: Tensor, *, blocks: int) -> Tensor:
+    """c7s1-k, d2k, d4k, R4k ..., u2k, uk, c7s1-3 in plain functions of a state dict."""
+
+    def wb(key: str) -> tuple[Tensor, Tensor]:
+        return weights[f"model.{key}.weight"], weights[f"model.{key}.bias"]
+
+    def norm(x: Tensor) -> Tensor:
+        mean, variance = x.mean((2, 3), keepdim=True), x.var((2, 3), unbiased=False, keepdim=True)
+        return (x - mean) / (variance + 1e-5).sqrt()
+
+    def reflected(x: Tensor, border: int, key: str) -> Tensor:
+        return functional.conv2d(functional.pad(x, (border,) * 4, mode="reflect"), *wb(key))
+
+    x = norm(reflected(x, 3, "1")).relu()
+    for key in ("4", "7"):
+        x = norm(functional.conv2d(x, *wb(key), stride=2, padding=1)).relu()
+    for block in range(10, 10 + blocks):
+        inner = norm(reflected(x, 1, f"{block}.conv_block.1")).relu()
+        x = x + norm(reflected(inner, 1, f"{block}.conv_block.5"))
+    for key in (f"{10 + blocks}", f"{13 + blocks}"):
+        x = norm(functional.conv_transpose2d(x, *wb(key), stride=2, padding=1, output_padding=1)).relu()
+    return reflected(x, 3, f"{17 + blocks}").tanh()
