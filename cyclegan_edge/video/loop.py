@@ -1,0 +1,82 @@
+"""The loop: a frame comes in, is translated and shown, and what each step took comes out.
+
+It knows no camera, window, thread or clock of its own; it is given a source, a translator, a sink and a clock.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cyclegan_edge.video.sinks import Sink
+from cyclegan_edge.video.sources import Clock, Image, Size, Source
+from cyclegan_edge.video.timings import FrameTiming, Stages
+
+WARM_UP = 3  # runs before the first frame: engines allocate, tune and page in then
+
+View = Callable[[Image, Image], Image]  # (input, translated) -> the picture to show
+
+
+class FrameTranslator(Protocol):
+    """The three steps of `cyclegan_edge.Translator`, which the loop times one by one."""
+
+    def prepare(self, image: Image) -> npt.NDArray[np.uint8]: ...
+
+    def run(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]: ...
+
+    def restore(self, batch: npt.NDArray[np.uint8], height: int, width: int) -> Image: ...
+
+
+def warm_up(translator: FrameTranslator, size: Size, *, clock: Clock = time.monotonic) -> float:
+    """Translate a grey picture of `size` `WARM_UP` times; returns the seconds it took."""
+    began = clock()
+    for _ in range(WARM_UP):
+        batch = translator.run(translator.prepare(np.full((*size, 3), 128, np.uint8)))
+        translator.restore(batch, *size)
+    return clock() - began
+
+
+def translate_frames(
+    source: Source,
+    translator: FrameTranslator,
+    sink: Sink,
+    *,
+    view: View = lambda _, translated: translated,
+    frames: int | None = None,
+    seconds: float | None = None,
+    clock: Clock = time.monotonic,
+) -> Iterator[FrameTiming]:
+    """Translate and show frame after frame, yielding the timing of each once it was shown.
+
+    Ends with the source, when the sink has had enough, after `frames` frames, or with the first frame shown after
+    `seconds`. Errors of the source, translator and sink come through unchanged.
+    """
+    began, newest = clock(), -1
+    for _ in iter(int, 1) if frames is None else range(frames):
+        asked = clock()
+        frame = source.read()
+        if frame is None:
+            return
+        read = clock()
+        batch = translator.prepare(frame.image)
+        prepared = clock()
+        batch = translator.run(batch)
+        ran = clock()
+        translated = translator.restore(batch, frame.image.shape[0], frame.image.shape[1])
+        restored = clock()
+        wanted = sink.show(view(frame.image, translated), frame)
+        shown = clock()
+        stages = Stages(
+            wait=read - asked,
+            prepare=prepared - read,
+            run=ran - prepared,
+            restore=restored - ran,
+            show=shown - restored,
+            age=shown - frame.captured,
+        )
+        yield FrameTiming(shown, frame.index - newest - 1, stages)
+        newest = frame.index
+        if not wanted or (seconds is not None and shown - began >= seconds):
+            return
