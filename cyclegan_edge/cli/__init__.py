@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cyclegan_edge.cli.data import data
+from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.errors import CycleGanEdgeError
 
@@ -47,6 +49,8 @@ def options(
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
 app.command()(train)
+app.command()(export)
+app.add_typer(data, name="data")
 
 
 def main() -> None:
