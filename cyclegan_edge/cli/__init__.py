@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cyclegan_edge.cli.train import train
+from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
@@ -47,6 +48,7 @@ def options(
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
 app.command()(train)
+app.command()(webcam)
 
 
 def main() -> None:
