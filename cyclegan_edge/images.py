@@ -104,9 +104,11 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
         raise ImageError(f"{path} has the suffix {path.suffix!r}, expected one of {', '.join(sorted(SUFFIXES))}.")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
     try:
-        _, encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    except cv2.error as error:
-        raise ImageError(f"{path} cannot hold {rgb.shape[1]}x{rgb.shape[0]} pixels; write a .png instead.") from error
+        stored, encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
+    except cv2.error:  # how older versions say it
+        stored = False
+    if not stored:
+        raise ImageError(f"{path} cannot hold {rgb.shape[1]}x{rgb.shape[0]} pixels; write a .png instead.")
     try:
         with atomic_file(path) as partial:
             partial.write_bytes(encoded.tobytes())

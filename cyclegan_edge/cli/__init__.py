@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cyclegan_edge.cli.data import data
+from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
@@ -49,6 +51,8 @@ def options(
 
 app.command()(train)
 app.command()(webcam)
+app.command()(export)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

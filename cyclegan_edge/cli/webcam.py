@@ -200,8 +200,8 @@ def _print_report(report: "Report", feed: "Source") -> None:
     console.print()
     console.print(table)
     console.print(
-        f"{report.frames} frames in {report.seconds:.1f} s: [bold]{report.fps:.1f} fps[/bold], {report.dropped} dropped."
-        f" A frame counts as captured at {feed.stamp}."
+        f"{report.frames} frames in {report.seconds:.1f} s: [bold]{report.fps:.1f} fps[/bold], "
+        f"{report.dropped} dropped; captured is {feed.stamp}."
     )
 
 
