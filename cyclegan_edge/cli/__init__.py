@@ -10,6 +10,7 @@ from rich.markup import escape
 from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
+from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
@@ -49,6 +50,7 @@ def options(
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
 app.command()(train)
+app.command()(webcam)
 app.command()(export)
 app.add_typer(data, name="data")
 
