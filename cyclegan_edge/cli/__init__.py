@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cyclegan_edge.cli.data import data
+from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.webcam import webcam
@@ -52,6 +53,7 @@ def options(
 app.command()(train)
 app.command()(webcam)
 app.command()(export)
+app.command()(demo)
 app.add_typer(data, name="data")
 
 
