@@ -1,5 +1,6 @@
-/* A CUDA runtime and driver without a GPU: "device" memory is host memory, copies happen at once, a captured graph is a
-   list of copies and kernels. It counts calls, knows what was not given back, and fails wherever a test asks it to. */
+/* A CUDA runtime and driver without a GPU: "device" memory is host memory, a stream is a list of copies and kernels that
+   happen when it is waited for, a graph is such a list. It counts calls, knows what was not given back, and fails
+   wherever a test asks it to. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@ static struct { void *handle; int kind; } live[MAX];
 static struct { char name[64]; int calls; } called[MAX];
 static char failing[64];
 static int failing_code, last_error;
-static Graph *capturing;
+static Graph *capturing, waiting;
 
 void fake_fail(const char *name, int code) { strcpy(failing, name); failing_code = code; }
 
@@ -49,6 +50,7 @@ static int give(void **out, size_t nbytes, int kind) {
 }
 
 static int take(void *handle, int kind) {
+  waiting.count = 0;
   for (int i = 0; i < MAX; i++)
     if (handle && live[i].handle == handle && live[i].kind == kind) {
       free(handle);
@@ -65,8 +67,8 @@ static void perform(const Operation *it) {
 }
 
 static void enqueue(Operation it) {
-  if (capturing) capturing->operations[capturing->count++] = it;
-  else perform(&it);
+  Graph *list = capturing ? capturing : &waiting;
+  if (list->count < MAX) list->operations[list->count++] = it;
 }
 
 void fake_kernel(void *target, const void *source, size_t nbytes) { enqueue((Operation){target, source, nbytes, 1}); }
@@ -83,7 +85,13 @@ int cudaFree(void *handle) { ENTER(); return take(handle, DEVICE); }
 int cudaFreeHost(void *handle) { ENTER(); return take(handle, PINNED); }
 int cudaStreamCreateWithFlags(void **out, unsigned flags) { ENTER(); return flags == 1 ? give(out, 1, STREAM) : INVALID_VALUE; }
 int cudaStreamDestroy(void *handle) { ENTER(); return take(handle, STREAM); }
-int cudaStreamSynchronize(void *stream) { ENTER(); return stream ? 0 : INVALID_VALUE; }
+
+int cudaStreamSynchronize(void *stream) {
+  ENTER();
+  for (int i = 0; i < waiting.count; i++) perform(&waiting.operations[i]);
+  waiting.count = 0;
+  return stream ? 0 : INVALID_VALUE;
+}
 
 int cudaMemcpyAsync(void *target, const void *source, size_t nbytes, int kind, void *stream) {
   ENTER();
@@ -117,7 +125,7 @@ int cudaGraphInstantiateWithFlags(void **out, void *graph, unsigned long long fl
 int cudaGraphLaunch(void *executable, void *stream) {
   ENTER();
   const Graph *graph = executable;
-  for (int i = 0; i < graph->count; i++) perform(&graph->operations[i]);
+  for (int i = 0; i < graph->count; i++) enqueue(graph->operations[i]);
   return stream ? 0 : INVALID_VALUE;
 }
 
