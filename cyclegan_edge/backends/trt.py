@@ -25,7 +25,7 @@ from cyclegan_edge.bundle import Artifact, Bundle, Device, Precision
 from cyclegan_edge.errors import BundleError, EngineError
 
 INPUT, OUTPUT = "image", "translated"  # uint8 (N, H, W, 3) both
-OLDEST = (10, 3)  # JetPack 6.1; 8.x has neither the progress monitor nor uint8 casts
+OLDEST = (10, 3)  # JetPack 6.1; 8.x lacks the progress monitor
 CHANNELS = 3
 _JETSON = Path("/etc/nv_tegra_release")  # there on every JetPack
 
