@@ -57,9 +57,9 @@ def open_backend(
             return _open_fastest(bundle, precision, threads)
         case "tensorrt":
             _require("tensorrt")
-            from cyclegan_edge.backends.trt import TrtBackend  # type: ignore[import-not-found,unused-ignore]
+            from cyclegan_edge.backends.trt import TrtBackend
 
-            return Opened(TrtBackend(bundle, precision=precision), ())
+            return Opened(TrtBackend(bundle, precision=precision or "fp16"), ())
         case "onnxruntime":
             _require("onnxruntime")
             from cyclegan_edge.backends.ort import OrtBackend

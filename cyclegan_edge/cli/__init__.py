@@ -50,6 +50,7 @@ def options(
 ) -> None:
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
+
 app.command()(train)
 app.command()(webcam)
 app.command()(export)
