@@ -231,6 +231,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kAvx512Kernels{"avx512", kRows, kDigits, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kAvx512Kernels{"avx512", kRows, kDigits, kBlock, pack, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

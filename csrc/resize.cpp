@@ -76,7 +76,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.rows * kChannels));
+  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;
