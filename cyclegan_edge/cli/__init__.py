@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.train import train
+from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
@@ -47,6 +49,8 @@ def options(
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
 app.command()(train)
+app.command()(translate)
+app.command()(doctor)
 
 
 def main() -> None:
