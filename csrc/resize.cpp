@@ -67,7 +67,8 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
             job.crop.width);
   Strip strip{};
   strip.width = job.source.width;
-  strip.columns = &columns;
+  strip.columns = {columns.begin.data(),       columns.count.data(),       columns.offset.data(),        columns.weights.data(),
+                   columns.group_begin.data(), columns.group_count.data(), columns.packed_offset.data(), columns.packed.data()};
   strip.first = job.crop.left;
   strip.count = job.crop.width;
   strip.flip = job.flip;

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,35 +35,45 @@ def export_checkpoint(checkpoint: Path, folder: Path, config: ExportConfig, *, r
     trained, generator, step = load_generator(checkpoint, config.direction)
     pictures, where = _pictures(trained, config)
     report(f"Comparing on {len(pictures)} {where}, {trained.size} px.")
-    precisions: tuple[Precision, ...] = ("fp32", "fp16") if config.fp16 else ("fp32",)
     with atomic_folder(folder) as partial:
-        manifest = Manifest(
-            name=folder.name,
-            direction=config.direction,
-            size=trained.size,
-            architecture={"generator": "resnet", **to_mapping(trained.generator)},
-            source=Source(file=checkpoint.name, sha256=sha256(checkpoint), step=step),
-            artifacts=tuple(_prove(generator, partial, precision, pictures, report) for precision in precisions),
-            versions=_versions(),
+        bundle = Bundle(
+            partial,
+            Manifest(
+                name=folder.name,
+                direction=config.direction,
+                size=trained.size,
+                architecture={"generator": "resnet", **to_mapping(trained.generator)},
+                source=Source(file=checkpoint.name, sha256=sha256(checkpoint), step=step),
+                artifacts=(),
+                versions=_versions(),
+            ),
         )
-        write_manifest(partial, manifest)
+        for precision in ("fp32", "fp16") if config.fp16 else ("fp32",):
+            bundle = _add_graph(bundle, generator, precision, pictures, report)
+        write_manifest(partial, bundle.manifest)
     return read_bundle(folder)
 
 
-def _prove(
-    generator: nn.Module, folder: Path, precision: Precision, pictures: Sequence[npt.NDArray[np.uint8]], report: Report
-) -> Artifact:
-    """Write one graph, compare it with PyTorch, and describe it."""
-    path = folder / f"generator-{precision}.onnx"
+def _add_graph(
+    bundle: Bundle, generator: nn.Module, precision: Precision, pictures: Sequence[npt.NDArray[np.uint8]], report: Report
+) -> Bundle:
+    """Write one graph, compare it with PyTorch as a device would run it, and add it to the bundle."""
+    path = bundle.folder / f"generator-{precision}.onnx"
     write_onnx(generator, path, precision=precision)
-    graph = OrtBackend(path, precision=precision)
-    parity = measure(reference(generator), graph.run, pictures, bound_levels=BOUND_LEVELS[precision])
+    graph = Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path))
+    backend = OrtBackend(_with(bundle, graph), precision=precision)
+    parity = measure(reference(generator), backend.run, pictures, bound_levels=BOUND_LEVELS[precision])
     require(parity, path.name)
     report(
         f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
         f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
     )
-    return Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path), parity=parity)
+    return _with(bundle, replace(graph, parity=parity))
+
+
+def _with(bundle: Bundle, artifact: Artifact) -> Bundle:
+    manifest = replace(bundle.manifest, artifacts=(*bundle.manifest.artifacts, artifact))
+    return Bundle(bundle.folder, manifest)
 
 
 def _pictures(trained: TrainConfig, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:

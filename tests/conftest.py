@@ -12,6 +12,16 @@ from cyclegan_edge.bundle import Artifact, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` or `tensorrt` skip aloud on a machine without."""
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+    if item.get_closest_marker("tensorrt"):
+        pytest.importorskip("tensorrt")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -6,7 +6,7 @@ from cyclegan_edge.train.replay import ReplayBuffer
 
 
 def picture(value: float) -> torch.Tensor:
-    return torch.full((1, 3, 2, 2), value)
+    return torch.full((1, 3, 2, 2), float(value))
 
 
 def test_a_buffer_that_is_not_full_gives_every_picture_back() -> None:

@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.doctor import doctor
+from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.errors import CycleGanEdgeError
@@ -49,8 +51,10 @@ def options(
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
 app.command()(train)
+app.command()(export)
 app.command()(translate)
 app.command()(doctor)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

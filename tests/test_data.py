@@ -1,0 +1,132 @@
+"""Unpaired pictures: an order that is a function of the seed, and files that are left out by name."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.images import read_image, write_image
+from cyclegan_edge.preprocess import resize_crop
+from cyclegan_edge.train.data import Crops, PictureFolders, batches, find_pictures, load_pair
+
+CROPS = Crops(load_size=36, size=32, seed=0)
+
+
+@pytest.fixture
+def data(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Five pictures of A, three of B, of different shapes; A's are dark, B's are bright."""
+    for domain, count, offset in (("trainA", 5, 0), ("trainB", 3, 128)):
+        (tmp_path / domain).mkdir()
+        for number in range(count):
+            picture = rng.integers(offset, offset + 128, (40 + number, 50, 3), dtype=np.uint8)
+            write_image(tmp_path / domain / f"{number}.png", picture)
+    return tmp_path
+
+
+def test_an_epoch_shows_every_picture_of_the_larger_domain_once(data: Path) -> None:
+    folders = find_pictures(data)
+
+    crops = Crops(load_size=8, size=8, seed=4)
+    shown = [load_pair(folders, crops, position)[0].mean().item() for position in range(5)]
+
+    assert len(folders) == 5
+    assert len({round(mean, 4) for mean in shown}) == 5
+
+
+def test_a_crop_is_the_resize_crop_of_its_picture_and_nothing_else(data: Path) -> None:
+    folders = find_pictures(data)
+    load, size = CROPS.load_size, CROPS.size
+    possible = [
+        resize_crop(read_image(path), (load, load), (top, left, size, size), flip)
+        for path in folders.b
+        for top in range(load - size + 1)
+        for left in range(load - size + 1)
+        for flip in (False, True)
+    ]
+
+    _, shown = load_pair(folders, CROPS, 3)
+
+    assert sum(np.array_equal(shown.numpy(), crop) for crop in possible) == 1
+
+
+def test_crops_differ_between_epochs_and_pairs_do_too(data: Path) -> None:
+    folders = find_pictures(data)
+
+    first, second = ([load_pair(folders, CROPS, 5 * epoch + place) for place in range(5)] for epoch in (0, 1))
+
+    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start(data: Path, workers: int) -> None:
+    folders = find_pictures(data)
+    expected = [load_pair(folders, CROPS, position) for position in range(12, 24)]
+
+    made = list(batches(folders, CROPS, batch=2, start=6, stop=12, workers=workers))
+
+    assert len(made) == 6
+    assert torch.equal(torch.cat([a for a, _ in made]), torch.stack([a for a, _ in expected]))
+    assert torch.equal(torch.cat([b for _, b in made]), torch.stack([b for _, b in expected]))
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_behind(data: Path) -> None:
+    import threading
+
+    reader = batches(find_pictures(data), CROPS, batch=1, start=0, stop=1000, workers=2)
+    next(reader)
+    reader.close()
+
+    for thread in threading.enumerate():
+        if thread.name.startswith("pictures"):
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+def test_a_picture_that_goes_away_while_training_is_an_error_of_its_reader(data: Path) -> None:
+    folders = find_pictures(data)
+    for path in folders.a:
+        path.unlink()
+
+    with pytest.raises(Exception, match=r"trainA.*\.png"):
+        list(batches(folders, CROPS, batch=1, start=0, stop=3, workers=2))
+
+
+def test_unreadable_files_are_left_out_by_name(data: Path) -> None:
+    (data / "trainA" / "broken.jpg").write_bytes(b"no picture")
+    heard: list[tuple[int, int]] = []
+
+    folders = find_pictures(data, report=lambda done, total: heard.append((done, total)))
+
+    assert len(folders.a) == 5
+    assert [path.name for path, _ in folders.skipped] == ["broken.jpg"]
+    assert "broken.jpg" in folders.skipped[0][1]
+    assert heard[-1] == (9, 9)
+
+
+def test_a_missing_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no folder trainA, expected trainA and trainB"):
+        find_pictures(tmp_path)
+
+
+def test_too_few_readable_pictures_are_refused_with_the_reasons(data: Path) -> None:
+    for path in sorted((data / "trainB").iterdir())[:2]:
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"trainB holds 1 readable pictures, expected at least 2;.*0\.png"):
+        find_pictures(data)
+
+
+def test_all_of_horse2zebra_is_readable(test_data: Path) -> None:
+    folders = find_pictures(test_data / "horse2zebra", workers=os.cpu_count() or 1)
+
+    assert (len(folders.a), len(folders.b), len(folders)) == (1067, 1334, 1334)
+    assert folders.skipped == ()
+
+
+def test_folders_of_different_length_pair_by_the_larger_one() -> None:
+    folders = PictureFolders(a=(Path("1"), Path("2")), b=(Path("3"), Path("4"), Path("5")))
+
+    assert len(folders) == 3
