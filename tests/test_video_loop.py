@@ -9,9 +9,9 @@ import pytest
 
 from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video import overlay
+from cyclegan_edge.video.frames import Frame, Image
 from cyclegan_edge.video.loop import WARM_UP, translate_frames, warm_up
 from cyclegan_edge.video.newest import Newest, Paced
-from cyclegan_edge.video.sources import Frame, Image
 from cyclegan_edge.video.timings import FrameTiming, Recent, Stages, Timings
 
 
@@ -256,6 +256,7 @@ class GatedSource(FakeSource):
 def test_the_newest_frame_wins() -> None:
     source = GatedSource(range(10))
     newest = Newest(source)
+    newest.start()
 
     source.let_through(4)
     first = newest.read()
@@ -272,6 +273,7 @@ def test_the_newest_frame_wins() -> None:
 def test_a_frame_is_given_once_and_the_end_is_the_end() -> None:
     source = GatedSource([0])
     newest = Newest(source)
+    newest.start()
 
     source.let_all_through()
     frame = newest.read()
@@ -285,6 +287,7 @@ def test_a_frame_is_given_once_and_the_end_is_the_end() -> None:
 def test_an_error_in_the_capture_thread_is_raised_by_read_after_the_last_frame() -> None:
     source = GatedSource([0], then=SourceError("The cable is out."))
     newest = Newest(source)
+    newest.start()
 
     source.let_all_through()
     frame = newest.read()
@@ -298,6 +301,7 @@ def test_an_error_in_the_capture_thread_is_raised_by_read_after_the_last_frame()
 def test_closing_stops_the_thread_which_closes_the_source() -> None:
     source = GatedSource(range(1000))
     newest = Newest(source)
+    newest.start()
 
     source.let_through(1)
     stopper = threading.Thread(target=newest.close)

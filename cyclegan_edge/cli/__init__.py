@@ -12,6 +12,7 @@ from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
+from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
@@ -50,8 +51,10 @@ def options(
 ) -> None:
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
+
 app.command()(train)
 app.command()(export)
+app.command()(webcam)
 app.command()(translate)
 app.command()(doctor)
 app.add_typer(data, name="data")

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cyclegan_edge.video.frames import Clock, Image, Size, Source
 from cyclegan_edge.video.sinks import Sink
-from cyclegan_edge.video.sources import Clock, Image, Size, Source
 from cyclegan_edge.video.timings import FrameTiming, Stages
 
 WARM_UP = 3  # runs before the first frame: engines allocate, tune and page in then

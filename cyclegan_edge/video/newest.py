@@ -7,9 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from cyclegan_edge.video.sources import Clock, Frame, Source
+from cyclegan_edge.video.frames import Clock, Frame, Source
 
 _JOIN = 2.0  # s to wait for a capture thread at the end; one stuck in a driver dies with the process
+
+
+def arrange(source: Source, *, live: bool) -> Source:
+    """`source` as a loop should read it: the newest frame where it is live or `live` asks for it, else every frame."""
+    if source.live:
+        return Newest(source)
+    return Newest(Paced(source)) if live else source
 
 
 class Paced:
@@ -48,8 +55,8 @@ class Paced:
 class Newest:
     """Reads a source in its own thread into one slot; `read` takes the newest frame, waiting only when there is none.
 
-    An exception in the thread is raised by the next `read`. Used as a context manager: leaving it stops the thread,
-    which closes the source.
+    The thread starts with the first `read` or with `start`. An exception in it is raised by the next `read`. `close`
+    stops it, and it closes the source itself: a capture must not be released while it is being read.
     """
 
     def __init__(self, source: Source) -> None:
@@ -60,10 +67,15 @@ class Newest:
         self._frame: Frame | None = None
         self._error: BaseException | None = None
         self._ended = False
-        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
+            self._thread.start()
 
     def read(self) -> Frame | None:
+        self.start()
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._ended)
             frame, self._frame = self._frame, None
@@ -75,7 +87,10 @@ class Newest:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        self._thread.join(_JOIN)
+        if self._thread is None:
+            self._source.close()
+        else:
+            self._thread.join(_JOIN)
 
     def _capture(self) -> None:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cyclegan_edge.video.sources import Image
+from cyclegan_edge.video.frames import Image
 from cyclegan_edge.video.timings import Recent
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -1,4 +1,4 @@
-"""Where pictures go: a window, a video file, or nowhere. (The page in a browser is `cyclegan_edge.web`.)
+"""Where pictures go: a window or a video file. (The page in a browser is `cyclegan_edge.web`.)
 
 Each is a context manager that gives a `Sink` and tidies up. Raises SinkError with what is missing and what to do.
 """
@@ -17,7 +17,8 @@ import cv2
 
 from cyclegan_edge.errors import SinkError
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.video.sources import Frame, Image, Size, quiet_opencv
+from cyclegan_edge.video.frames import Frame, Image, Size
+from cyclegan_edge.video.sources import quiet_opencv
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what every build of OpenCV can write
 
@@ -33,15 +34,8 @@ class Sink(Protocol):
         """Show one picture; False when the person wants no more."""
 
 
-class Nowhere:
-    """Shows nothing: for measuring, and for machines without a screen."""
-
-    def show(self, picture: Image, frame: Frame) -> bool:
-        return True
-
-
 class Several:
-    """Shows every picture in several places; the first that has had enough ends it for all."""
+    """Shows every picture in several places, or in none; the first that has had enough ends it for all."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks

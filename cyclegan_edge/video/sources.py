@@ -3,7 +3,7 @@
     0, /dev/video0      a camera, through V4L2
     csi://0             a camera on a Jetson's ribbon connector, through GStreamer
     rtsp://…, http://…  a stream, through FFmpeg; opened again when it breaks
-    synthetic           an endless pan through a summer landscape
+    synthetic           an endless pan over a summer landscape, where there is no camera
     anything else       a video file
 
 Frames are uint8 (H, W, 3) RGB. Raises SourceError with what was found and what to do.
@@ -14,25 +14,20 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from cyclegan_edge.errors import SourceError
+from cyclegan_edge.video import synthetic
+from cyclegan_edge.video.frames import Clock, Frame, Image, Size, Source
 
-Image = npt.NDArray[np.uint8]  # (H, W, 3) RGB
-Size = tuple[int, int]  # (height, width), px
-Clock = Callable[[], float]  # seconds, monotonic
 Notify = Callable[[str], None]  # told what a person should know while the loop runs
 
 CAMERA_SIZE: Size = (480, 640)  # what every camera can do
 CSI_SIZE: Size = (720, 1280)  # a mode of both common Jetson sensors, IMX219 and IMX477
-SYNTHETIC_SIZE: Size = (360, 640)
 DEFAULT_FPS = 30.0
 
 _KINDS = "a camera's number, /dev/video0, csi://0, rtsp://…, http://…, synthetic or a video file"
@@ -41,34 +36,6 @@ _LONGEST_PAUSE = 8.0  # s
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
 _OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One picture and when it was taken."""
-
-    image: Image
-    captured: float  # s, on the clock of the loop (time.monotonic)
-    index: int  # 0, 1, 2, ... as the source counts; a gap is a dropped frame
-
-
-class Source(Protocol):
-    """Something that gives frames until it ends.
-
-    `read` blocks until there is a frame and returns None at the end; it raises SourceError when the source breaks.
-    `close` is called once, by the thread that reads.
-    """
-
-    name: str  # as a person reads it, without passwords
-    size: Size
-    fps: float  # as the source states it
-    live: bool  # frames arrive whether or not anyone reads them
-    length: int | None  # frames until the end, where known
-    stamp: str  # what `Frame.captured` counts from
-
-    def read(self) -> Frame | None: ...
-
-    def close(self) -> None: ...
 
 
 class Capture(Protocol):
@@ -96,7 +63,7 @@ def open_source(
     """
     match text.partition("://"):
         case ("synthetic", "", ""):
-            return SyntheticSource(size=size or SYNTHETIC_SIZE, fps=fps or DEFAULT_FPS, clock=clock)
+            return synthetic.SyntheticSource(size=size or synthetic.SIZE, fps=fps or synthetic.FPS, clock=clock)
         case ("csi", _, sensor) if sensor.isdecimal():
             return _open_csi(int(sensor), size or CSI_SIZE, fps or DEFAULT_FPS, clock)
         case ("rtsp" | "rtsps" | "http" | "https", "://", _):
@@ -239,27 +206,6 @@ class StreamSource:
         raise SourceError(
             f"{self.name} was lost and did not answer {_ATTEMPTS} more times; check that it is still sending."
         )
-
-
-class SyntheticSource:
-    """An endless pan through a rendered summer landscape: something to look at where there is no camera."""
-
-    live = False
-    length: int | None = None
-    stamp = "the moment it was rendered"
-
-    def __init__(self, *, size: Size, fps: float, clock: Clock) -> None:
-        self.name, self.size, self.fps = "synthetic", size, fps
-        self._clock, self._index = clock, -1
-
-    def read(self) -> Frame | None:
-        self._index += 1
-        height, width = self.size
-        image = np.zeros((height, width, 3), np.uint8)
-        return Frame(image, self._clock(), self._index)
-
-    def close(self) -> None:
-        pass
 
 
 def csi_pipeline(sensor: int, size: Size, fps: float) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from cyclegan_edge.errors import SinkError
-from cyclegan_edge.video.sources import Frame, Image
+from cyclegan_edge.video.frames import Frame, Image
 from cyclegan_edge.video.timings import Recent
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ _STOP = 3.0  # s to wait for the server at the end
 
 
 @contextlib.contextmanager
-def open_page(
-    host: str, port: int, *, about: Mapping[str, str], stats: Callable[[], Recent]
-) -> Iterator["Page"]:
+def open_page(host: str, port: int, *, about: Mapping[str, str], stats: Callable[[], Recent]) -> Iterator["Page"]:
     """Serve a page at `host`:`port` (0: any free port) until the block ends.
 
     `about` is what the page says of the run (model, engine, device, source); `stats` is asked after each picture.
@@ -70,9 +68,7 @@ def check_web() -> None:
 class Page:
     """The sink, made by `open_page`."""
 
-    def __init__(
-        self, listening: socket.socket, host: str, about: dict[str, str], stats: Callable[[], Recent]
-    ) -> None:
+    def __init__(self, listening: socket.socket, host: str, about: dict[str, str], stats: Callable[[], Recent]) -> None:
         import uvicorn
 
         self.url = f"http://{host}:{listening.getsockname()[1]}"
@@ -190,6 +186,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
-        raise SinkError(f"The page cannot be served at {host}:{port} ({reason}); choose another with --port or --host.") from error
+        raise SinkError(
+            f"The page cannot be served at {host}:{port} ({reason}); choose another with --port or --host."
+        ) from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # each connection inherits it
     return listening

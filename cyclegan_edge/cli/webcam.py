@@ -1,0 +1,223 @@
+"""`cyclegan-edge webcam`: a camera in, its translated picture on a screen, on a page or in a file."""
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.errors import ConfigError, SinkError
+
+if TYPE_CHECKING:
+    from cyclegan_edge.translator import Translator
+    from cyclegan_edge.video.frames import Image, Size, Source
+    from cyclegan_edge.video.loop import View
+    from cyclegan_edge.video.sinks import Sink
+    from cyclegan_edge.video.timings import FrameTiming, Report, Timings
+
+MODELS = Path("models")
+
+
+def webcam(
+    model: Annotated[
+        Path | None, typer.Argument(help="An exported model. [default: the newest in models/]", show_default=False)
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="0, /dev/video0, csi://0, rtsp://…, http://…, a video file, or synthetic.")
+    ] = "0",
+    camera_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Ask the camera for this size.", show_default=False)
+    ] = None,
+    camera_fps: Annotated[
+        float | None, typer.Option(min=1, max=1000, help="Ask the camera for this rate.", show_default=False)
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "tensorrt", "onnxruntime", "openvino"], typer.Option(help="auto: the fastest that runs here.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["fp32", "fp16"] | None,
+        typer.Option(help="[default: fp16 for TensorRT, fp32 for the CPU]", show_default=False),
+    ] = None,
+    fit: Annotated[
+        Literal["aspect", "stretch", "native"],
+        typer.Option(help="aspect: the short side becomes SIZE; stretch: both do; native: the picture's own size."),
+    ] = "aspect",
+    size: Annotated[
+        int | None,
+        typer.Option(help="Pixels the model works at; smaller is faster. [default: as trained]", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of a CPU engine. [default: every core]", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Record to this .mp4 or .avi, instead of a window.", show_default=False)
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Show it on a page in a browser, instead of a window.")] = False,
+    port: Annotated[int, typer.Option(help="Of the page; 0: any that is free.")] = 8080,
+    host: Annotated[str, typer.Option(help="Of the page; 0.0.0.0 lets the whole network watch.")] = "127.0.0.1",
+    headless: Annotated[bool, typer.Option("--headless", help="No window: measure only.")] = False,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many.", show_default=False)] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long.", show_default=False)] = None,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Input left, output right.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Rate and latency on the picture.")] = True,
+) -> None:
+    """Translate what SOURCE sees, live, and say how fast and how late it was.
+
+    q, Esc or Ctrl-C end it. A live source never queues: when the model is slower, the newest frame wins.
+    """
+    from cyclegan_edge.bundle import newest_bundle
+    from cyclegan_edge.translator import Translator
+    from cyclegan_edge.video.loop import translate_frames, warm_up
+    from cyclegan_edge.video.newest import arrange
+    from cyclegan_edge.video.sources import open_source
+    from cyclegan_edge.video.timings import Timings
+
+    folder = model or newest_bundle(MODELS)
+    watched = web or not (out or headless)
+    _check_sinks(source, out=out, web=web, window=watched and not web)
+    asked = _parse_size(camera_size)
+    opened = open_source(source, size=asked, fps=camera_fps, notify=lambda line: console.print(line, markup=False))
+    timings = Timings()
+    with contextlib.ExitStack() as stack:
+        feed = arrange(opened, live=watched or (source == "synthetic" and not out))
+        stack.callback(feed.close)
+        translator = Translator.load(folder, engine=engine, precision=precision, fit=fit, size=size, threads=threads)
+        _describe(folder, translator, feed, asked)
+        about = {"model": folder.name, "engine": translator.name, "device": translator.device, "source": feed.name}
+        shown = (feed.size[0], feed.size[1] * (2 if side_by_side else 1))
+        address = (host, port) if web else None
+        sink = stack.enter_context(_sinks(feed, shown, out, address, about, timings, window=watched and not web))
+        console.print(f"Warm-up {warm_up(translator, feed.size):.1f} s, not counted.")
+        _watch(
+            translate_frames(
+                feed, translator, sink, view=_view(timings, side_by_side, overlay), frames=frames, seconds=seconds
+            ),
+            timings,
+            total=frames or feed.length,
+        )
+    _print_report(timings.report(), feed)
+    console.print(f"\nNext: [bold]{_next(folder, source, out, watched)}[/bold]")
+
+
+def _check_sinks(source: str, *, out: Path | None, web: bool, window: bool) -> None:
+    """Refuse before anything slow is opened."""
+    if window:
+        from cyclegan_edge.video.sinks import check_display
+
+        check_display()
+    if web:
+        from cyclegan_edge.web.server import check_web
+
+        check_web()
+    if out is not None and out.exists() and Path(source).exists() and out.samefile(source):
+        raise SinkError(f"{out} is also the source; name another file to record to.")
+
+
+@contextlib.contextmanager
+def _sinks(
+    feed: "Source",
+    size: "Size",
+    out: Path | None,
+    address: tuple[str, int] | None,
+    about: dict[str, str],
+    timings: "Timings",
+    *,
+    window: bool,
+) -> Iterator["Sink"]:
+    """Every sink that was asked for, as one; says where each is."""
+    from cyclegan_edge.video.sinks import Several, open_video, open_window
+
+    with contextlib.ExitStack() as stack:
+        sinks: list[Sink] = []
+        if window:
+            console.print("Shown   in a window; q or Esc ends it.")
+            sinks.append(stack.enter_context(open_window(f"cyclegan-edge: {about['model']}", size)))
+        if address is not None:
+            from cyclegan_edge.web.server import open_page
+
+            page = stack.enter_context(open_page(*address, about=about, stats=timings.recent))
+            console.print(f"Shown   at [bold]{page.url}[/bold]; Ctrl-C ends it.")
+            sinks.append(page)
+        if out is not None:
+            sinks.append(stack.enter_context(open_video(out, size=size, fps=feed.fps, live=feed.live)))
+            console.print(f"Written to {out}; Ctrl-C ends it.", markup=False)
+        yield Several(sinks)
+
+
+def _view(timings: "Timings", side_by_side: bool, overlay: bool) -> "View":
+    from cyclegan_edge.video import overlay as pictures
+
+    def view(image: "Image", translated: "Image") -> "Image":
+        picture = pictures.side_by_side(image, translated) if side_by_side else translated
+        return pictures.draw(picture, pictures.lines_of(timings.recent())) if overlay else picture
+
+    return view
+
+
+def _watch(frames: "Iterator[FrameTiming]", timings: "Timings", *, total: int | None) -> None:
+    """Run the loop to its end, or to Ctrl-C or SIGTERM, which are an end like any other."""
+    from cyclegan_edge.video.overlay import lines_of
+
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt), progress_bar() as bar:
+            task = bar.add_task("translating", note="", total=total)
+            for timing in frames:
+                timings.add(timing)
+                bar.update(task, advance=1, note=lines_of(timings.recent())[0])
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _describe(folder: Path, translator: "Translator", feed: "Source", asked: "Size | None") -> None:
+    height, width = feed.size
+    console.print(f"Model   {folder}, {translator.fit} at {translator.size} px", markup=False)
+    console.print(f"Engine  {translator.name} on {translator.device}", markup=False)
+    for reason in translator.passed_over:
+        console.print(f"        {reason}", markup=False)
+    console.print(f"Source  {feed.name}, {width}x{height} at {feed.fps:.4g} fps", markup=False)
+    if asked not in {None, feed.size}:
+        console.print(f"        [yellow]It was asked for {asked[1]}x{asked[0]} but gives {width}x{height}.[/yellow]")
+    console.print("        The newest frame wins." if feed.live else "        Every frame, in order.")
+
+
+def _print_report(report: "Report", feed: "Source") -> None:
+    from rich.table import Table
+
+    if not report.frames:
+        console.print("No frame was shown.")
+        return
+    table = Table("", "median", "95 %", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, median, p95 in zip(report.median._fields, report.median, report.p95, strict=True):
+        label = "capture to show" if name == "age" else name
+        table.add_row(label, f"{median:.1f} ms", f"{p95:.1f} ms", style="bold" if name == "age" else None)
+    console.print()
+    console.print(table)
+    console.print(
+        f"{report.frames} frames in {report.seconds:.1f} s: [bold]{report.fps:.1f} fps[/bold], "
+        f"{report.dropped} dropped; captured is {feed.stamp}."
+    )
+
+
+def _next(folder: Path, source: str, out: Path | None, watched: bool) -> str:
+    """The command that is likely to be wanted now."""
+    if source == "synthetic":
+        return f"cyclegan-edge webcam {folder}   (the camera; --source chooses another)"
+    if watched:
+        return f"cyclegan-edge webcam {folder} --source {source} --out clip.mp4   (record it)"
+    return f"cyclegan-edge webcam {folder} --source {source} --web   (watch it in a browser)"
+
+
+def _parse_size(text: str | None) -> "Size | None":
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise ConfigError(f"camera-size is {text!r}, expected WIDTHxHEIGHT in pixels; try 640x480.")
+    return int(match[2]), int(match[1])
