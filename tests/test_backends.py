@@ -107,7 +107,6 @@ def test_auto_says_why_it_is_not_tensorrt(tiny_bundle: Path) -> None:
 
 
 def test_auto_passes_over_an_engine_of_another_device(tiny_bundle: Path) -> None:
-    pytest.importorskip("cyclegan_edge.backends.trt")
     manifest = json.loads((tiny_bundle / MANIFEST).read_text())
     elsewhere = {"gpu": "Orin", "compute_capability": "8.7", "tensorrt": "10.3.0.30", "platform": "Linux-aarch64"}
     manifest["artifacts"].append(manifest["artifacts"][1] | {"format": "tensorrt", "device": elsewhere})
@@ -121,7 +120,6 @@ def test_auto_passes_over_an_engine_of_another_device(tiny_bundle: Path) -> None
 
 
 def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
-    pytest.importorskip("cyclegan_edge.backends.trt")
     with pytest.raises((BundleError, EngineError)):
         open_backend(read_bundle(tiny_bundle), engine="tensorrt")
 

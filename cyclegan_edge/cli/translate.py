@@ -55,13 +55,11 @@ def translate(
                     translate_picture(translator, source, target)
             except (EngineError, ImageError, SourceError) as error:
                 skipped += 1
-                _warn(f"{source} is skipped: {error}")
+                _warn(f"skipped, {error}" if source.name in str(error) else f"skipped {source}, {error}")
             bar.advance(task)
     if skipped == len(jobs):
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
-    console.print(
-        f"{len(jobs) - skipped} of {len(jobs)} files translated, {skipped} skipped. They are in [bold]{out}[/bold]."
-    )
+    console.print(f"{len(jobs) - skipped} of {len(jobs)} files translated, {skipped} skipped; see [bold]{out}[/bold].")
 
 
 def plan(inputs: list[Path], out: Path) -> Iterator[tuple[Path, Path]]:
