@@ -31,7 +31,7 @@ class FakeClock:
 class FakeSource:
     """Frames with the given indices, captured `age` s before they are read, each after `wait` s."""
 
-    name, size, fps, live, stamp = "fake", (4, 8), 10.0, False, "the moment it was made up"
+    name, size, fps, live, stamp = "fake", (4, 8), 10.0, False, "it was made up"
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cyclegan_edge.cli.data import data
+from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
@@ -57,6 +58,7 @@ app.command()(export)
 app.command()(webcam)
 app.command()(translate)
 app.command()(doctor)
+app.command()(demo)
 app.add_typer(data, name="data")
 
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from cyclegan_edge.video.frames import Image, Size, Source
     from cyclegan_edge.video.loop import View
     from cyclegan_edge.video.sinks import Sink
-    from cyclegan_edge.video.timings import FrameTiming, Report, Timings
+    from cyclegan_edge.video.timings import FrameTiming, Recent, Report, Timings
 
 MODELS = Path("models")
 
 
 def webcam(
     model: Annotated[
-        Path | None, typer.Argument(help="An exported model. [default: the newest in models/]", show_default=False)
+        Path | None, typer.Argument(help="An exported model.", show_default="the newest in models/")
     ] = None,
     source: Annotated[
         str, typer.Option(help="0, /dev/video0, csi://0, rtsp://…, http://…, a video file, or synthetic.")
@@ -40,7 +40,7 @@ def webcam(
     ] = "auto",
     precision: Annotated[
         Literal["fp32", "fp16"] | None,
-        typer.Option(help="[default: fp16 for TensorRT, fp32 for the CPU]", show_default=False),
+        typer.Option(help="Of the numbers inside.", show_default="fp16 for TensorRT, fp32 for the CPU"),
     ] = None,
     fit: Annotated[
         Literal["aspect", "stretch", "native"],
@@ -48,11 +48,9 @@ def webcam(
     ] = "aspect",
     size: Annotated[
         int | None,
-        typer.Option(help="Pixels the model works at; smaller is faster. [default: as trained]", show_default=False),
+        typer.Option(help="Pixels the model works at; smaller is faster.", show_default="as trained"),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of a CPU engine. [default: every core]", show_default=False)
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU engine.", show_default="every core")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Record to this .mp4 or .avi, instead of a window.", show_default=False)
     ] = None,
@@ -160,23 +158,26 @@ def _view(timings: "Timings", side_by_side: bool, overlay: bool) -> "View":
 
 def _watch(frames: "Iterator[FrameTiming]", timings: "Timings", *, total: int | None) -> None:
     """Run the loop to its end, or to Ctrl-C or SIGTERM, which are an end like any other."""
-    from cyclegan_edge.video.overlay import lines_of
-
     terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt), progress_bar() as bar:
             task = bar.add_task("translating", note="", total=total)
             for timing in frames:
                 timings.add(timing)
-                bar.update(task, advance=1, note=lines_of(timings.recent())[0])
+                bar.update(task, advance=1, note=_note(timings.recent()))
     finally:
         signal.signal(signal.SIGTERM, terminate)
 
 
+def _note(recent: "Recent") -> str:
+    return f"{recent.fps:.1f} fps, {recent.median.age:.0f} ms" if recent.fps else ""
+
+
 def _describe(folder: Path, translator: "Translator", feed: "Source", asked: "Size | None") -> None:
     height, width = feed.size
-    console.print(f"Model   {folder}, {translator.fit} at {translator.size} px", markup=False)
-    console.print(f"Engine  {translator.name} on {translator.device}", markup=False)
+    console.print(f"Model   {folder}", markup=False)
+    how = "the picture's own size" if translator.fit == "native" else f"{translator.size} px, fit {translator.fit}"
+    console.print(f"Engine  {translator.name} on {translator.device}, {how}", markup=False)
     for reason in translator.passed_over:
         console.print(f"        {reason}", markup=False)
     console.print(f"Source  {feed.name}, {width}x{height} at {feed.fps:.4g} fps", markup=False)
@@ -201,7 +202,7 @@ def _print_report(report: "Report", feed: "Source") -> None:
     console.print(table)
     console.print(
         f"{report.frames} frames in {report.seconds:.1f} s: [bold]{report.fps:.1f} fps[/bold], "
-        f"{report.dropped} dropped; captured is {feed.stamp}."
+        f"{report.dropped} dropped. A frame counts as captured when {feed.stamp}."
     )
 
 

@@ -33,7 +33,7 @@ class Source(Protocol):
     fps: float  # as the source states it
     live: bool  # frames arrive whether or not anyone reads them
     length: int | None  # frames until the end, where known
-    stamp: str  # what `Frame.captured` counts from
+    stamp: str  # when a frame counts as captured: "it was read"
 
     def read(self) -> Frame | None: ...
 

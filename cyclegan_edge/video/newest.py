@@ -32,7 +32,7 @@ class Paced:
         self, source: Source, *, clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.name, self.size, self.fps, self.length = source.name, source.size, source.fps, source.length
-        self.stamp = "the moment it was due"
+        self.stamp = "it was due"
         self._source, self._clock, self._sleep = source, clock, sleep
         self._start: float | None = None  # when frame 0 was due
 

@@ -103,7 +103,7 @@ class FileSource:
     """A video file, or a stream that has an end: every frame, in order."""
 
     live = False
-    stamp = "the moment it was decoded"
+    stamp = "it was decoded"
 
     def __init__(self, name: str, capture: Capture, first: Image, clock: Clock) -> None:
         self.name = name
@@ -139,7 +139,7 @@ class CameraSource:
         self.fps = _stated_fps(capture)
         self._capture, self._clock = capture, clock
         self._index = -1
-        self.stamp = "the driver's time stamp" if self._driver_stamp() is not None else "the moment it was read"
+        self.stamp = "the driver stamped it" if self._driver_stamp() is not None else "it was read"
 
     def read(self) -> Frame | None:
         image = _grab(self._capture)
@@ -163,7 +163,7 @@ class StreamSource:
 
     live = True
     length: int | None = None
-    stamp = "the moment it was received"
+    stamp = "it was received"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class SyntheticSource:
 
     live = False
     length: int | None = None
-    stamp = "the moment it was cut out"
+    stamp = "it was cut out"
 
     def __init__(self, *, size: Size = SIZE, fps: float = FPS, clock: Clock) -> None:
         """Raises DataError for a size that the renderer refuses."""
