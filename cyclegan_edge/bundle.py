@@ -138,7 +138,7 @@ def read_bundle(folder: Path) -> Bundle:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(
             f"{path} is not valid JSON ({error}); copy the folder again or export the model again."
         ) from error

@@ -9,8 +9,10 @@ from rich.markup import escape
 
 from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.demo import demo
+from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
+from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
@@ -52,8 +54,10 @@ def options(
 
 
 app.command()(train)
-app.command()(webcam)
 app.command()(export)
+app.command()(webcam)
+app.command()(translate)
+app.command()(doctor)
 app.command()(demo)
 app.add_typer(data, name="data")
 
