@@ -29,7 +29,7 @@ FOCAL = 1.15  # picture heights: 47 degrees from top to bottom
 
 def _log_distance(depth: Floats) -> Floats:
     """log(Z / NEAR) at a slice number, also a fractional one: slices lie closer together where mountains are."""
-    range_, bend = float(np.log(FAR / NEAR)), 0.4
+    range_, bend = float(np.log(FAR / NEAR)), 0.6
     a, b = range_ * (1 + bend) / (SLICES - 1), -range_ * bend / (SLICES - 1) ** 2
     return np.asarray(depth * (np.float32(a) + np.float32(b) * depth), np.float32)
 

@@ -99,9 +99,10 @@ def _broadleaf(rng: np.random.Generator) -> Stencil:
             leaf = max(0.14, (lit - 0.40 * dy / size) * float(rng.uniform(0.75, 1.2)))
             _stroke(summer, (x + dx, y + dy), (x + dx + 1.2, y + dy + 0.6), int(rng.integers(3, 6)), [leaf, 0.0])
         for dx, dy in np.stack([np.cos(turn), np.sin(turn)], -1)[:38] * size * 1.05:
-            bend = (float(x + 0.5 * dx + rng.normal(0, 1)), float(y + 0.5 * dy - 1.5))
+            root = (float(x + rng.normal(0, 0.3) * size), float(y + rng.normal(0.2, 0.3) * size))
+            bend = (float(0.5 * root[0] + 0.5 * (x + dx) + rng.normal(0, 1)), float(0.5 * root[1] + 0.5 * (y + dy) - 1))
             frost = float(rng.uniform(0.2, 0.95)) * (0.75 + 0.25 * lit)
-            _stroke(winter, (float(x), float(y)), bend, 2, [0.45, 0.1])
+            _stroke(winter, root, bend, 2, [0.45, 0.1])
             _stroke(winter, bend, (x + dx, y + dy - 1), 1, [0.4 * (1 - frost), frost])
     return _finish(summer), _finish(winter)
 
