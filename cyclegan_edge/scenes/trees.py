@@ -124,8 +124,9 @@ def coloured(stencil: Floats, leaf: Floats, second: Floats, sun: Floats, sky: Fl
     matrix[0, :3], matrix[1, :3] = leaf * even, second * even
     matrix[2, :3] = 0.5 * (leaf + second) * 0.55 * sun * side
     matrix[3, 3] = 1
-    levels = [np.maximum(stencil.reshape(-1, 4) @ matrix, 0).reshape(stencil.shape)]
+    levels = [np.asarray(np.maximum(cv2.transform(stencil, matrix.T), 0), np.float32)]
     while levels[-1].shape[0] > 10:
         height, width = levels[-1].shape[:2]
-        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, np.float32))
     return levels
