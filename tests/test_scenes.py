@@ -119,12 +119,12 @@ def test_no_two_materials_have_the_same_colour(season: Season) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_small_step_changes_the_picture_little_wherever_one_is(seed: int) -> None:
-    camera = Camera(Landscape.from_seed(seed), (96, 160))
-    places = np.concatenate([start + np.arange(24) * 0.004 for start in (0.0, 7.9, 1e4, 1e7)])
+    camera = Camera(Landscape.from_seed(seed), (72, 120))
+    places = np.concatenate([start + np.arange(16) * 0.004 for start in (0.0, 7.9, 1e7)])
     frames = [camera.frame(float(place)) for place in places]
 
     steps = np.array([difference(a, b) for a, b in pairwise(frames)]).reshape(-1)
-    steps = np.delete(steps, [23, 47, 71])  # the jumps between the places
+    steps = np.delete(steps, [15, 31])  # the jumps between the places
 
     assert steps.max() < 8
     assert steps.max() < 2.2 * np.median(steps)  # nothing pops up

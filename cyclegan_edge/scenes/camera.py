@@ -10,6 +10,7 @@ at once).
 """
 
 import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -29,9 +30,37 @@ FOCAL = 1.15  # picture heights: 47 degrees from top to bottom
 
 def _log_distance(depth: Floats) -> Floats:
     """log(Z / NEAR) at a slice number, also a fractional one: slices lie closer together where mountains are."""
-    range_, bend = float(np.log(FAR / NEAR)), 0.4
+    range_, bend = float(np.log(FAR / NEAR)), 0.6
     a, b = range_ * (1 + bend) / (SLICES - 1), -range_ * bend / (SLICES - 1) ** 2
     return np.asarray(depth * (np.float32(a) + np.float32(b) * depth), np.float32)
+
+
+def _mixed(weight: Floats, colours: Floats) -> Floats:
+    """Sum of weight (M, D, W) times colours (M, C), as C planes (C, D, W).
+
+    Not a matrix product: BLAS starts threads for it, and on a busy machine they cost more than all the rest.
+    """
+    planes = np.zeros((colours.shape[1], *weight.shape[1:]), np.float32)
+    for share, colour in zip(weight, colours, strict=True):
+        for plane, value in zip(planes, colour, strict=True):
+            cv2.scaleAdd(share, float(value), plane, plane)
+    return planes
+
+
+@lru_cache(maxsize=4)
+def _vignette(size: tuple[int, int]) -> Floats:
+    """Darker corners, (height, width, 3)."""
+    height, width = size
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height - 0.5
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) / width - 0.5
+    return np.repeat(np.asarray(1 - 0.35 * (x**2 + y**2), np.float32)[..., None], 3, axis=2)
+
+
+@lru_cache(maxsize=4)
+def _grain(size: tuple[int, int]) -> Floats:
+    """Sensor noise in grey levels, (height + 256, width + 256, 3): every frame takes its own part of it."""
+    noise = np.tile(tiles.grain(), [side // tiles.SIDE + 2 for side in size])[: size[0] + 256, : size[1] + 256]
+    return np.repeat(noise[..., None] * np.float32(1.1) + np.float32(0.5), 3, axis=2)
 
 
 class Camera:
@@ -70,10 +99,7 @@ class Camera:
         )  # m that a pan of 1 moves the viewer: what the lower border shows of them
         self._palettes: dict[Season, Palette] = {}
         self._stencils: dict[tuple[Season, bool, int], list[Floats]] = {}
-        self._vignette = self._make_vignette()
-        repeats = [side // tiles.SIDE + 2 for side in size]
-        grain = np.tile(tiles.grain(), repeats)[: size[0] + 256, : size[1] + 256]
-        self._grain = np.repeat(grain[..., None] * np.float32(1.1) + np.float32(0.5), 3, axis=2)
+        self._vignette, self._grain = _vignette(size), _grain(size)
 
     def frame(self, pan: float = 0.0, season: Season = "summer") -> npt.NDArray[np.uint8]:
         """The view after walking `pan` picture heights to the right: RGB, uint8 (height, width, 3).
@@ -124,7 +150,7 @@ class Camera:
         slope_x, slope_z = self._gradient(ground.height)
         steep = np.sqrt(slope_x**2 + slope_z**2)
         weight = survey.materials(x, z, view, ground, steep, (rows, forest[:, seen], needles[:, seen], canopy[:, seen]))
-        colour = (colours.ground.T @ weight.reshape(len(weight), -1)).reshape(4, *x.shape)
+        colour = _mixed(weight, colours.ground)
         haze = self._haze(colours)
         for plane, sun, sky, air in zip(colour, colours.sun, colours.sky, haze, strict=False):
             plane *= light * (sun + np.float32(0.28) * sky) + np.float32(0.72) * sky
@@ -302,12 +328,6 @@ class Camera:
         image[top:] += amount * (water - image[top:])
 
     # --- the picture --------------------------------------------------------------------------------------------
-
-    def _make_vignette(self) -> Floats:
-        height, width = self.size
-        y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height - 0.5
-        x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) / width - 0.5
-        return np.repeat((1 - 0.35 * (x**2 + y**2))[..., None], 3, axis=2).astype(np.float32)
 
     def _develop(self, image: Floats, pan: float, colours: Palette) -> npt.NDArray[np.uint8]:
         """Light to a picture: average down, vignette, tone curve, grain, 8 bits."""

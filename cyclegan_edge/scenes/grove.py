@@ -12,6 +12,7 @@ from cyclegan_edge.scenes import trees
 from cyclegan_edge.scenes.landscape import Survey
 
 ROWS = 48  # distances at which single trees stand
+OUTSIDE = 36.0  # m beyond the border of the picture: from there a shadow can reach into it
 TREE_NEAR, FOREST_NEAR, TREE_FAR = 26.0, 130.0, 400.0  # m
 
 
@@ -45,8 +46,8 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
     land = survey.land
     distance = TREE_NEAR * (TREE_FAR / TREE_NEAR) ** (np.arange(ROWS) / (ROWS - 1))
     cell = 0.09 * distance + 3
-    first = np.floor((view - half * distance - 12) / cell).astype(np.int64)
-    count = np.ceil((view + half * distance + 12) / cell).astype(np.int64) - first
+    first = np.floor((view - half * distance - OUTSIDE) / cell).astype(np.int64)
+    count = np.ceil((view + half * distance + OUTSIDE) / cell).astype(np.int64) - first
     row = np.repeat(np.arange(ROWS), count)
     number = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     bits = mix_bits(land.seed, row, number)
@@ -57,14 +58,15 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
 
     chance = dice(0, 8)
     lonely = chance < 0.32 * land.trees  # may stand in the meadow; the others only where forest is
-    x = (number + dice(8, 8)) * cell[row] - view
+    x = (number + dice(8, 8)) * cell[row]
     z = distance[row] * (1 + 0.036 * dice(24, 2))
     candidate = np.flatnonzero(lonely | ((z > FOREST_NEAR) & (chance < 0.92)))
     candidate = candidate[np.argsort(z[candidate], kind="stable")]
     if not len(candidate):
         return []
     far = z[candidate].astype(np.float32)[:, None]
-    ground = survey.ground(x[candidate].astype(np.float32)[:, None], far, view)
+    # Asked as if standing right before each tree: the answer must not hang on where the viewer is.
+    ground = survey.ground(np.zeros_like(far), far, x[candidate, None])
     foot = ground.height[:, 0]
     keep = lonely[candidate] & (ground.local[:, 0, 1] > 0.9 - 1.3 * land.trees)
     keep |= (survey.wooded(ground)[:, 0] > 0) & (far[:, 0] > FOREST_NEAR)
@@ -77,7 +79,7 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
     tint, flip = 0.8 + 0.4 * dice(27, 3), dice(31, 1) > 0
     return [
         Tree(
-            float(x[i]), float(z[i]), float(foot[at]), float(height[i]), bool(conifer[i]), int(variant[i]),
+            float(x[i] - view), float(z[i]), float(foot[at]), float(height[i]), bool(conifer[i]), int(variant[i]),
             float(tint[i]), bool(flip[i]),
         )
         for at, i in reversed([(at, int(candidate[at])) for at in np.flatnonzero(keep)])

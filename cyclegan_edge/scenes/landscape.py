@@ -13,6 +13,7 @@ from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles
 
 Floats = npt.NDArray[np.float32]
+View = float | npt.NDArray[np.float64]  # m; an array gives every row its own viewer
 Season = Literal["summer", "winter"]
 Feature = Literal["lake", "road", "fields", "forest"]
 
@@ -64,7 +65,7 @@ class Landscape:
             eye=rng.uniform(6, 10),
             drop=rng.uniform(7, 13) if feature == "lake" else rng.uniform(4, 22),
             hills=rng.uniform(50, 190),
-            mountains=rng.uniform(1100, 2000) if alpine else rng.uniform(150, 500),
+            mountains=rng.uniform(1000, 2100) if alpine else rng.uniform(150, 500),
             forest=rng.uniform(0.6, 0.8) if feature == "forest" else rng.uniform(0.3, 0.6),
             trees=rng.uniform(0.2, 0.75),
             conifers=rng.uniform(0.35, 0.95) if alpine else rng.uniform(0.1, 0.7),
@@ -118,15 +119,15 @@ class Survey:
     def __init__(self, land: Landscape) -> None:
         self.land = land
 
-    def read(self, tile: Floats, x: Floats, z: Floats, view: float, *, period: float, place: int) -> Floats:
+    def read(self, tile: Floats, x: Floats, z: Floats, view: View, *, period: float, place: int) -> Floats:
         """`tile` laid over the world once every `period` metres, (D, W) or (D, W, channels)."""
         k = tiles.SIDE / period
         start = (view * k + self.land.offsets[place]) % tiles.SIDE  # in double precision: the walk is endless
         v = np.empty_like(x)
         v[:] = z * np.float32(k) + np.float32(self.land.offsets[place + 1])
-        return tiles.sample(tile, x * np.float32(k) + np.float32(start), v)
+        return tiles.sample(tile, x * np.float32(k) + np.asarray(start, np.float32), v)
 
-    def ground(self, x: Floats, z: Floats, view: float) -> Ground:
+    def ground(self, x: Floats, z: Floats, view: View) -> Ground:
         """Height of the land and the noise it was made from."""
         land = self.land
         wide = self.read(tiles.fbm(), x, z, view, period=3000, place=0)
@@ -149,7 +150,7 @@ class Survey:
         height[far] += rise * np.maximum(wide[far][..., 1] + 0.4, 0)
         far = _beyond(z, 2200)
         if far.start < len(z):
-            ridge = self.read(tiles.ridges(), x[far], z[far], view, period=34000, place=4)
+            ridge = self.read(tiles.ridges(), x[far], z[far], view, period=46000, place=4)
             height[far] += land.mountains * smooth(z[far], 2200, 8000) * (0.16 + 0.84 * ridge)
         return Ground(height=height, wide=wide, local=local)
 
@@ -164,7 +165,7 @@ class Survey:
         crowns = self.read(tiles.crowns(), x, z, view, period=420, place=6)
         wish = self.wooded(ground)[rows] - 4 * smooth(z, 400, 250)  # nearer, single trees make the forest
         forest = smooth(wish, 0.0, 0.08)  # an edge, not a fade: half a tree is fog
-        forest *= smooth(height + 90 * local[..., 2], 950, 750)
+        forest *= smooth(height + 90 * local[..., 2], 700, 560)
         if land.feature == "lake":
             forest *= smooth(height, land.water_level + 0.4, land.water_level + 1.5)
         wish = ground.wide[rows][..., 2] + 0.3 * local[..., 3] + (land.conifers - 0.5) * 3.6 + height * (1 / 250)
@@ -201,8 +202,8 @@ class Survey:
         rows = _beyond(z, 600)
         bare = height[rows] + 80 * local[rows][..., 2]
         _paint(weight, rows, "alpine", smooth(bare, 420, 700))
-        _paint(weight, rows, "scree", smooth(bare, 700, 1300))
-        _paint(weight, rows, "rock", smooth(steep[rows] + 0.10 * local[rows][..., 0], 0.50, 0.85))
+        _paint(weight, rows, "scree", smooth(bare, 600, 1000))
+        _paint(weight, rows, "rock", smooth(steep[rows] + 0.10 * local[rows][..., 0], 0.70, 1.30))
         rows, forest, needles, canopy = cover
         weight[:, rows] *= 1 - forest
         top = smooth(canopy, 8, 17) * np.float32(0.9)

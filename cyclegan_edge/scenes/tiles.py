@@ -54,7 +54,7 @@ def _fractal(rng: np.random.Generator, slope: float, *, lowest: float = 1, highe
 @cache
 def fbm() -> Floats:
     rng = np.random.default_rng(101)
-    channels = [_fractal(rng, slope, lowest=2) for slope in (1.9, 1.7, 1.7, 1.6)]
+    channels = [_fractal(rng, slope, lowest=2) for slope in (2.15, 2.15, 1.9, 1.8)]
     return np.clip(np.stack(channels, axis=-1), -3, 3)
 
 
@@ -78,7 +78,7 @@ def ridges() -> Floats:
         centre = 3.0 * 2**octave
         band = np.exp(-(np.log2(np.maximum(k, 0.5) / centre) ** 2) * 2).astype(np.float32)
         crest = np.clip(1 - np.abs(_spectral(rng, band)) * 0.6, 0, 1) ** 1.5
-        relief += weight * crest * np.float32(0.34**octave)
+        relief += weight * crest * np.float32(0.27**octave)
         weight = np.clip(crest * 1.6, 0.1, 1)
     warp_u, warp_v = (_fractal(rng, 2.2, lowest=2) * 7 for _ in range(2))
     grid_v, grid_u = np.mgrid[:SIDE, :SIDE].astype(np.float32)
