@@ -140,9 +140,10 @@ def _to_rgb(decoded: npt.NDArray[np.uint8], *, premultiplied: bool) -> npt.NDArr
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB), np.uint8)
     if channels == 3:
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-    alpha = decoded[:, :, 3:].astype(np.uint16)  # (H, W, 1)
-    colour = decoded[:, :, 2::-1] * (np.uint16(255) if premultiplied else alpha)
-    return ((colour + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # sums up to 65152: fit 16 bits
+    wide = decoded.astype(np.uint16)  # sums reach 65152
+    rgb, alpha = wide[:, :, 2::-1], wide[:, :, 3:]  # (H, W, 3), (H, W, 1)
+    over_white = rgb * (255 if premultiplied else alpha) + 255 * (255 - alpha)
+    return ((over_white + 127) // 255).astype(np.uint8)
 
 
 def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
