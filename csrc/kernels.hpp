@@ -35,7 +35,7 @@ struct Strip {
   int first;              // the target columns that are wanted: first, first + 1, ... first + count - 1
   int count;
   bool flip;              // write them from right to left
-  std::uint32_t* planes;  // scratch: Kernels::rows * 3 words for each group of source columns
+  std::uint32_t* planes;  // scratch: Kernels::block words for each group of source columns
   std::uint32_t* band;    // out: Kernels::rows / 4 groups; the rest of a plane up to its pitch may be overwritten
   std::ptrdiff_t pitch;   // words, a multiple of 16, at least count
 };
@@ -53,6 +53,7 @@ struct Kernels {
   const char* name;
   int rows;   // source rows in a strip, a multiple of 4
   int words;  // 32-bit words for four packed weights
+  int block;  // words of scratch for each group of source columns
   PackWeights pack;
   void (*horizontal)(const Strip& strip);
   void (*vertical_floats)(const Span& span, float* const planes[3]);  // -1..1, a row of each plane
@@ -60,6 +61,9 @@ struct Kernels {
 };
 
 extern const Kernels kScalarKernels;
-extern const Kernels kAvx512Kernels;  // x86-64 only
+extern const Kernels kAvx2Kernels;     // x86-64
+extern const Kernels kAvx512Kernels;   // x86-64
+extern const Kernels kNeonKernels;     // aarch64
+extern const Kernels kNeonDotKernels;  // aarch64
 
 }  // namespace cyclegan_edge

@@ -49,44 +49,55 @@ inline __m512i four_lanes(Load load) {
   return _mm512_inserti32x4(lanes, load(12), 3);
 }
 
-// Sixteen rows of four pixels -> word r of three vectors: row r's four reds, greens, blues.
-// Quarter q of vector i starts as the 16 bytes of row 4 q + i (p: pixels that are not used):
-//     r0 g0 b0 r1  g1 b1 r2 g2  b2 r3 g3 b3  p p p p      16 bytes of row 4 q + i
+// Sixteen rows of four pixels, `Count` times -> word r of three vectors: row r's four reds, greens, blues.
+// load(row, group) gives 16 bytes that start with the group's pixels. Quarter q of vector i holds row 4 q + i:
+//     r0 g0 b0 r1  g1 b1 r2 g2  b2 r3 g3 b3  p p p p      as loaded (p: pixels that are not used)
 //     r0 r1 r2 r3  g0 g1 g2 g3  b0 b1 b2 b3  .  .  .  .   after the shuffle: words R G B .
 // and a 4 x 4 transposition of words inside each quarter (i = 0..3) brings the four rows' words together.
-template <typename Load>
+template <int Count, typename Load>
 inline void transpose(Load load, std::uint32_t* block) {
   const __m512i by_channel = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-  __m512i row[4];
+  __m512i row[Count][4];
   for (int i = 0; i < 4; ++i)
-    row[i] = _mm512_shuffle_epi8(four_lanes([&](int r) { return load(r + i); }), by_channel);
-  const __m512i rg01 = _mm512_unpacklo_epi32(row[0], row[1]);  // R0 R1 G0 G1
-  const __m512i rg23 = _mm512_unpacklo_epi32(row[2], row[3]);
-  const __m512i b01 = _mm512_unpackhi_epi32(row[0], row[1]);   // B0 B1 . .
-  const __m512i b23 = _mm512_unpackhi_epi32(row[2], row[3]);
-  _mm512_storeu_si512(block, _mm512_unpacklo_epi64(rg01, rg23));
-  _mm512_storeu_si512(block + kRows, _mm512_unpackhi_epi64(rg01, rg23));
-  _mm512_storeu_si512(block + 2 * kRows, _mm512_unpacklo_epi64(b01, b23));
-}
-
-// Never reads past the last pixel of a row.
-inline void transpose_group(const Strip& strip, int group, std::uint32_t* block) {
-  const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(group) * kQuadBytes;
-  const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(strip.width) * 3 - at;
-  if (left >= kLoadBytes) {
-    transpose([&](int r) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(strip.rows[r] + at)); }, block);
-  } else {
-    const __mmask16 mask = static_cast<__mmask16>((1U << left) - 1);
-    transpose([&](int r) { return _mm_maskz_loadu_epi8(mask, strip.rows[r] + at); }, block);
+    for (int group = 0; group < Count; ++group)
+      row[group][i] = _mm512_shuffle_epi8(four_lanes([&](int r) { return load(r + i, group); }), by_channel);
+  for (int group = 0; group < Count; ++group, block += kBlock) {
+    const __m512i rg01 = _mm512_unpacklo_epi32(row[group][0], row[group][1]);  // R0 R1 G0 G1
+    const __m512i rg23 = _mm512_unpacklo_epi32(row[group][2], row[group][3]);
+    const __m512i b01 = _mm512_unpackhi_epi32(row[group][0], row[group][1]);   // B0 B1 . .
+    const __m512i b23 = _mm512_unpackhi_epi32(row[group][2], row[group][3]);
+    _mm512_storeu_si512(block, _mm512_unpacklo_epi64(rg01, rg23));
+    _mm512_storeu_si512(block + kRows, _mm512_unpackhi_epi64(rg01, rg23));
+    _mm512_storeu_si512(block + 2 * kRows, _mm512_unpacklo_epi64(b01, b23));
   }
 }
 
-// One target column: sixteen rows, three channels.
-inline void column(const Columns& columns, int x, const std::uint32_t* planes, int first_group, __m512i* channels) {
-  const std::uint32_t* block = planes + static_cast<std::ptrdiff_t>(columns.group_begin[x] - first_group) * kBlock;
-  const std::uint32_t* weight = columns.packed + columns.packed_offset[x];
+// Transposes groups from `begin` until `end` at least and returns where it stopped. Never reads past a row's last pixel.
+inline int transpose_groups(const Strip& strip, int begin, int end, std::uint32_t* block) {
+  constexpr int kAtOnce = 4;
+  const std::ptrdiff_t row_bytes = static_cast<std::ptrdiff_t>(strip.width) * 3;
+  std::ptrdiff_t at = static_cast<std::ptrdiff_t>(begin) * kQuadBytes;
+  int group = begin;
+  for (; group < end && at + (kAtOnce - 1) * kQuadBytes + kLoadBytes <= row_bytes; group += kAtOnce) {
+    transpose<kAtOnce>([&](int r, int k) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(strip.rows[r] + at + k * kQuadBytes));
+    }, block);
+    at += kAtOnce * kQuadBytes;
+    block += kAtOnce * kBlock;
+  }
+  for (; group < end; ++group, at += kQuadBytes, block += kBlock) {
+    const std::ptrdiff_t left = row_bytes - at;
+    const __mmask16 mask = static_cast<__mmask16>(left >= kLoadBytes ? 0xFFFF : (1 << left) - 1);
+    transpose<1>([&](int r, int) { return _mm_maskz_loadu_epi8(mask, strip.rows[r] + at); }, block);
+  }
+  return group;
+}
+
+// One target column: sixteen rows, three channels. Groups is its number of groups, or 0: not known to the compiler.
+template <int Groups>
+inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m512i* channels) {
   Sums sums[3] = {start(), start(), start()};
-  for (int group = 0; group < columns.group_count[x]; ++group, block += kBlock, weight += kDigits) {
+  for (int group = 0; group < (Groups ? Groups : groups); ++group, block += kBlock, weight += kDigits) {
     __m512i digit[kDigits];
     for (int d = 0; d < kDigits; ++d) digit[d] = _mm512_set1_epi32(static_cast<int>(weight[d]));
     for (int channel = 0; channel < 3; ++channel) {
@@ -98,26 +109,29 @@ inline void column(const Columns& columns, int x, const std::uint32_t* planes, i
   for (int channel = 0; channel < 3; ++channel) channels[channel] = pixels(sums[channel]);
 }
 
-void horizontal(const Strip& strip) {
-  const Columns& columns = strip.columns;
-  const int first_group = columns.group_begin[strip.first];
+template <int Groups>
+void columns(const Strip& strip) {
+  const Columns& taps = strip.columns;
+  const int first_group = taps.group_begin[strip.first];
+  const int groups = taps.group_count[strip.first];
   const std::ptrdiff_t group_size = 3 * strip.pitch;
   const int quads = (strip.count + 3) / 4;
   int made = first_group;
   for (int quad = 0; quad < quads; ++quad) {  // from left to right in the source
     const int to = 4 * (strip.flip ? quads - 1 - quad : quad);
     int x[4];
-    int last = strip.first;
-    for (int j = 0; j < 4; ++j) {  // columns past the end repeat one that exists
+    for (int j = 0; j < 4; ++j) {  // columns past the end repeat the last
       const int position = to + j < strip.count ? to + j : strip.count - 1;
       x[j] = strip.first + (strip.flip ? strip.count - 1 - position : position);
-      last = x[j] > last ? x[j] : last;
     }
-    for (const int end = columns.group_begin[last] + columns.group_count[last]; made < end; ++made)
-      transpose_group(strip, made, strip.planes + static_cast<std::ptrdiff_t>(made - first_group) * kBlock);
+    const int last_group = taps.group_begin[x[strip.flip ? 0 : 3]] + groups;
+    made = transpose_groups(strip, made, last_group,
+                            strip.planes + static_cast<std::ptrdiff_t>(made - first_group) * kBlock);
 
     __m512i value[4][3];
-    for (int j = 0; j < 4; ++j) column(columns, x[j], strip.planes, first_group, value[j]);
+    for (int j = 0; j < 4; ++j)
+      column<Groups>(strip.planes + static_cast<std::ptrdiff_t>(taps.group_begin[x[j]] - first_group) * kBlock,
+                     taps.packed + taps.packed_offset[x[j]], groups, value[j]);
     for (int channel = 0; channel < 3; ++channel) {
       // Words (column j, rows 4 q .. 4 q + 3) in quarter q -> bytes: four rows of column 0, of column 1, of 2, of 3.
       const __m512i low = _mm512_packs_epi32(value[0][channel], value[1][channel]);
@@ -129,6 +143,20 @@ void horizontal(const Strip& strip) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(band + 2 * group_size), _mm512_extracti32x4_epi32(bytes, 2));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(band + 3 * group_size), _mm512_extracti32x4_epi32(bytes, 3));
     }
+  }
+}
+
+void horizontal(const Strip& strip) {
+  switch (strip.columns.group_count[strip.first]) {
+    case 1: return columns<1>(strip);
+    case 2: return columns<2>(strip);
+    case 3: return columns<3>(strip);
+    case 4: return columns<4>(strip);
+    case 5: return columns<5>(strip);
+    case 6: return columns<6>(strip);
+    case 7: return columns<7>(strip);
+    case 8: return columns<8>(strip);
+    default: return columns<0>(strip);
   }
 }
 
@@ -203,6 +231,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kAvx512Kernels{"avx512", kRows, kDigits, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kAvx512Kernels{"avx512", kRows, kDigits, kBlock, pack, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

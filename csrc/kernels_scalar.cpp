@@ -74,6 +74,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kScalarKernels{"scalar", kGroup, kWords, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kScalarKernels{"scalar", kGroup, kWords, 0, pack, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

@@ -55,8 +55,10 @@ int most_groups(const Taps& taps, int first, int count) {
 template <typename Store>
 void run_passes(const Job& job, const Kernels& kernels, Store store) {
   thread_local Scratch scratch;
-  const Taps columns = cubic_taps(job.source.width, job.size.width, kernels.words, kernels.pack);
-  const Taps rows = cubic_taps(job.source.height, job.size.height, kernels.words, kernels.pack);
+  const auto column_taps = cubic_taps(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
+  const auto row_taps = cubic_taps(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
+  const Taps& columns = *column_taps;
+  const Taps& rows = *row_taps;
   const int strip_groups = kernels.rows / kGroup;
   const int first_row = rows.begin[Taps::index(job.crop.top)];
   const int last_row = rows.end(job.crop.top + job.crop.height - 1) - 1;
@@ -74,7 +76,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.rows * kChannels));
+  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;

@@ -13,7 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -106,6 +106,11 @@ class Bundle:
             if (artifact.format, artifact.precision) == (format, precision)
         )
         return next(wanted, None)
+
+    def with_artifact(self, artifact: Artifact) -> "Bundle":
+        """The same bundle with `artifact` in place of any of its file name; nothing is written."""
+        others = tuple(other for other in self.manifest.artifacts if other.file != artifact.file)
+        return Bundle(self.folder, replace(self.manifest, artifacts=(*others, artifact)))
 
     def path(self, artifact: Artifact) -> Path:
         """Where the artifact's file lies, once its hash was found to be right; BundleError when it is not."""

@@ -1,4 +1,4 @@
-"""Export: the graph gives PyTorch's picture in any size, half precision keeps its statistics, and what differs is refused."""
+"""Export: graphs give PyTorch's picture at any size, half precision keeps its statistics, what differs is refused."""
 
 import json
 from dataclasses import replace
@@ -19,8 +19,8 @@ from cyclegan_edge.export import assemble
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.precision import half_convolutions
-from cyclegan_edge.export.to_onnx import OPSET, picture_generator, write_onnx
-from cyclegan_edge.export.verify import measure, reference, require
+from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
+from cyclegan_edge.export.verify import measure, require
 from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import save_checkpoint
@@ -36,7 +36,9 @@ def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
     generator = ResnetGenerator(config).eval()
     start_weights(generator, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        generator.model[-2].weight *= 20  # so that the pictures use the whole range
+        last = generator.model[-2]
+        assert isinstance(last, nn.Conv2d)
+        last.weight *= 20  # so that the pictures use the whole range
     return generator
 
 
@@ -103,6 +105,15 @@ def test_the_graph_s_interface_is_the_documented_one(graphs: dict[Precision, Pat
     assert [opset.version for opset in model.opset_import if not opset.domain] == [OPSET]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_uint8_only_enters_a_cast_and_only_leaves_one(graphs: dict[Precision, Path], precision: Precision) -> None:
+    """TensorRT refuses it anywhere else."""
+    nodes = onnx.load(graphs[precision]).graph.node
+
+    assert {node.op_type for node in nodes if "image" in node.input} == {"Cast"}
+    assert {node.op_type for node in nodes if "translated" in node.output} == {"Cast"}
+
+
 def test_the_file_says_nothing_about_the_machine_it_was_made_on(graphs: dict[Precision, Path]) -> None:
     content = graphs["fp32"].read_bytes()
 
@@ -127,7 +138,7 @@ def test_the_half_graph_norms_in_float32_and_convolves_in_float16(graphs: dict[P
 
 @pytest.mark.parametrize("scale", [1, 10, 1000])
 def test_half_precision_survives_large_activations_before_a_norm(scale: float) -> None:
-    """In exact arithmetic a norm hides the scale of the weights before it; float16 statistics would not (9.8 dB, NaN)."""
+    """A norm hides the scale of the weights before it; statistics in float16 would not (9.8 dB, then NaN)."""
     generator = small_generator()
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
     expected = generator(picture)
@@ -165,7 +176,7 @@ def test_measure_counts_levels_by_hand() -> None:
     assert parity.mean_levels == pytest.approx(8 / 24)
     assert parity.share_above_1 == pytest.approx(2 / 24)
     assert parity.psnr_db == pytest.approx(10 * np.log10(255**2 / (20 / 24)))
-    with pytest.raises(ExportError, match="graph differs from PyTorch by up to 3 levels .* expected at most 1"):
+    with pytest.raises(ExportError, match=r"graph differs from PyTorch by up to 3 levels .* expected at most 1"):
         require(parity, "graph")
 
 
@@ -189,7 +200,7 @@ def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(chec
 
 
 def test_the_two_directions_are_two_generators(checkpoint: Path, tmp_path: Path) -> None:
-    ab, ba = (export_checkpoint(checkpoint, tmp_path / d, ExportConfig(direction=d)) for d in ("ab", "ba"))  # type: ignore[arg-type]
+    ab, ba = (export_checkpoint(checkpoint, tmp_path / d, ExportConfig(direction=d)) for d in ("ab", "ba"))
 
     assert ab.manifest.artifacts[0].sha256 != ba.manifest.artifacts[0].sha256
     assert ba.manifest.direction == "ba"
@@ -203,7 +214,7 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
     before = (folder / "manifest.json").read_bytes()
     monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
 
-    with pytest.raises(ExportError, match="generator-fp32.onnx differs from PyTorch"):
+    with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
         export_checkpoint(checkpoint, folder, ExportConfig())
 
     assert (folder / "manifest.json").read_bytes() == before

@@ -42,7 +42,14 @@ def demo(
     write_scenes(out / "scenes", train=PICTURES, test=TESTS, size=SIZE, seed=seed)
     console.rule("2 of 4: training, unpaired")
     config = TrainConfig(
-        data=out / "scenes", size=SIZE, width=16, blocks=4, discriminator_width=16, steps=steps, save_every=500, seed=seed
+        data=out / "scenes",
+        size=SIZE,
+        width=16,
+        blocks=4,
+        discriminator_width=16,
+        steps=steps,
+        save_every=500,
+        seed=seed,
     )
     losses = train_in(out / "run", config)
     console.rule("3 of 4: export, summer to winter")
@@ -65,7 +72,9 @@ def _clear(out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     known = {"scenes", "run", "model", "before-after.png", "video.mp4", NUMBERS}
-    if strange := sorted(path.name for path in out.iterdir() if path.name not in known and not path.name.startswith(".")):
+    if strange := sorted(
+        path.name for path in out.iterdir() if path.name not in known and not path.name.startswith(".")
+    ):
         raise ConfigError(f"{out} holds {strange[0]}, which is no part of a demo; name another folder with --out.")
     shutil.rmtree(out)
 
@@ -115,7 +124,8 @@ def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
     source.close()
     report = timings.report()
     milliseconds = {f"{stage}_ms": value for stage, value in report.median._asdict().items()}
-    return {"engine": translator.name, "device": translator.device, "frames": report.frames, "fps": report.fps, **milliseconds}
+    about = {"engine": translator.name, "device": translator.device}
+    return {**about, "frames": report.frames, "fps": report.fps, **milliseconds}
 
 
 def _print(out: Path, numbers: dict[str, Any]) -> None:
@@ -126,8 +136,8 @@ def _print(out: Path, numbers: dict[str, Any]) -> None:
         f"{quality['ssim_untranslated']:.2f} -> [bold]{quality['ssim_translated']:.2f}[/bold] by the translation.\n"
         f"The exported graph is at most {parity['max_levels']} of 255 levels from PyTorch; {video['engine']} on "
         f"{video['device']} ran {video['fps']:.1f} frames a second.\n\n"
-        f"Look at [bold]{out / 'before-after.png'}[/bold] (summer, translated, true winter) and [bold]{out / 'video.mp4'}[/bold]; "
-        f"the numbers are in {out / NUMBERS}.\n"
+        f"Look at [bold]{out / 'before-after.png'}[/bold] (summer, translated, true winter) and "
+        f"[bold]{out / 'video.mp4'}[/bold]; the numbers are in {out / NUMBERS}.\n"
         f"Next: [bold]cyclegan-edge webcam {out / 'model'} --source synthetic[/bold], or your own pictures: "
         f"[bold]cyclegan-edge train FOLDER[/bold]"
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.errors import ConfigError, SinkError
+from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
@@ -90,15 +91,13 @@ def webcam(
         address = (host, port) if web else None
         sink = stack.enter_context(_sinks(feed, shown, out, address, about, timings, window=watched and not web))
         console.print(f"Warm-up {warm_up(translator, feed.size):.1f} s, not counted.")
-        _watch(
-            translate_frames(
-                feed, translator, sink, view=_view(timings, side_by_side, overlay), frames=frames, seconds=seconds
-            ),
-            timings,
-            total=frames or feed.length,
-        )
+        view = _view(timings, side_by_side, overlay)
+        loop = translate_frames(feed, translator, sink, view=view, frames=frames, seconds=seconds)
+        broken = _watch(loop, timings, total=frames or feed.length)
     _print_report(timings.report(), feed)
-    console.print(f"\nNext: [bold]{_next(folder, source, out, watched)}[/bold]")
+    if broken is not None:
+        raise broken
+    console.print(f"\nNext: [bold]{escape(_next(folder, feed.name if '://' in source else source, watched))}[/bold]")
 
 
 def _check_sinks(source: str, *, out: Path | None, web: bool, window: bool) -> None:
@@ -138,11 +137,11 @@ def _sinks(
             from cyclegan_edge.web.server import open_page
 
             page = stack.enter_context(open_page(*address, about=about, stats=timings.recent))
-            console.print(f"Shown   at [bold]{page.url}[/bold]; Ctrl-C ends it.")
+            console.print(f"Shown   at [bold]{escape(page.url)}[/bold]; Ctrl-C ends it.")
             sinks.append(page)
         if out is not None:
             sinks.append(stack.enter_context(open_video(out, size=size, fps=feed.fps, live=feed.live)))
-            console.print(f"Written to {out}; Ctrl-C ends it.", markup=False)
+            console.print(f"Record  {out}; Ctrl-C ends it.", markup=False)
         yield Several(sinks)
 
 
@@ -156,17 +155,25 @@ def _view(timings: "Timings", side_by_side: bool, overlay: bool) -> "View":
     return view
 
 
-def _watch(frames: "Iterator[FrameTiming]", timings: "Timings", *, total: int | None) -> None:
-    """Run the loop to its end, or to Ctrl-C or SIGTERM, which are an end like any other."""
+def _watch(loop: "Iterator[FrameTiming]", timings: "Timings", *, total: int | None) -> CycleGanEdgeError | None:
+    """Run the loop to its end; Ctrl-C and SIGTERM are an end like any other.
+
+    An error after the first frame is returned, so that what was recorded and measured until then is kept.
+    """
     terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt), progress_bar() as bar:
             task = bar.add_task("translating", note="", total=total)
-            for timing in frames:
+            for timing in loop:
                 timings.add(timing)
                 bar.update(task, advance=1, note=_note(timings.recent()))
+    except CycleGanEdgeError as error:
+        if not timings.report().frames:
+            raise
+        return error
     finally:
         signal.signal(signal.SIGTERM, terminate)
+    return None
 
 
 def _note(recent: "Recent") -> str:
@@ -206,7 +213,7 @@ def _print_report(report: "Report", feed: "Source") -> None:
     )
 
 
-def _next(folder: Path, source: str, out: Path | None, watched: bool) -> str:
+def _next(folder: Path, source: str, watched: bool) -> str:
     """The command that is likely to be wanted now."""
     if source == "synthetic":
         return f"cyclegan-edge webcam {folder}   (the camera; --source chooses another)"

@@ -9,6 +9,7 @@ A stencil is float32 (160, 112, 4), premultiplied by its coverage:
 """
 
 from functools import cache
+from itertools import pairwise
 from typing import Literal, cast
 
 import cv2
@@ -73,7 +74,7 @@ def _limb(canvas: Floats, start: tuple[float, float], end: tuple[float, float], 
     points = [
         (start[0] + (end[0] - start[0]) * t**1.5, start[1] + (end[1] - start[1]) * t) for t in np.linspace(0, 1, 6)
     ]
-    for i, (near, far) in enumerate(zip(points, points[1:], strict=False)):
+    for i, (near, far) in enumerate(pairwise(points)):
         _stroke(canvas, near, far, max(1, round(width * (1 - i / 6))), ink)
 
 

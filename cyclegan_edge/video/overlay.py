@@ -31,7 +31,7 @@ def lines_of(recent: Recent) -> list[str]:
 
 def draw(picture: Image, lines: Sequence[str]) -> Image:
     """A copy of `picture` with the lines on a darker strip at its lower left, sized to the picture's height."""
-    scale = max(0.35, picture.shape[0] / 900)
+    scale = max(0.45, picture.shape[0] / 800)
     step = round(30 * scale)  # px from line to line
     width = max(cv2.getTextSize(line, _FONT, scale, 1)[0][0] for line in lines) + step
     top = max(0, picture.shape[0] - step * len(lines) - step // 2)

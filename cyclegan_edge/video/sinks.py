@@ -49,7 +49,8 @@ class Several:
 def open_window(title: str, size: Size) -> Iterator[Sink]:
     """A window of `size` at first, which a person may resize; q, Esc or its close button end the show."""
     check_display()
-    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt misses fonts that no window here needs
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     cv2.resizeWindow(title, size[1], size[0])
     try:
         yield _Window(title)

@@ -143,7 +143,7 @@ class CameraSource:
         self._index = -1
         self.stamp = "the driver stamped it" if self._driver_stamp() is not None else "it was read"
 
-    def read(self) -> Frame | None:
+    def read(self) -> Frame:
         image = _grab(self._capture)
         if image is None:
             raise SourceError(f"{self.name} stopped giving pictures; check its cable, then start again.")
@@ -185,7 +185,7 @@ class StreamSource:
         self._clock, self._notify, self._sleep = clock, notify, sleep
         self._index = -1
 
-    def read(self) -> Frame | None:
+    def read(self) -> Frame:
         image = _grab(self._capture)
         if image is None:
             image = self._reconnect()

@@ -71,7 +71,7 @@ class Page:
     def __init__(self, listening: socket.socket, host: str, about: dict[str, str], stats: Callable[[], Recent]) -> None:
         import uvicorn
 
-        self.url = f"http://{host}:{listening.getsockname()[1]}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         self._about, self._stats = about, stats
         self._shown: tuple[int, Image] | None = None  # number and picture; replaced whole, so no lock
         self._recent: Recent | None = None
@@ -95,7 +95,11 @@ class Page:
         self._thread.start()
 
     def show(self, picture: Image, frame: Frame) -> bool:
-        """Leave the picture for whoever watches. It must not be written to afterwards."""
+        """Leave the picture for whoever watches; it must not be written to afterwards. Raises SinkError."""
+        if not self._thread.is_alive():
+            raise SinkError(
+                f"The server behind {self.url} has ended; start again, with another --port if it ends again."
+            )
         self._shown = ((self._shown[0] if self._shown else 0) + 1, picture)
         self._recent, self._last = self._stats(), time.monotonic()
         self._loop.call_soon_threadsafe(self._wake)
@@ -104,7 +108,8 @@ class Page:
     def close(self) -> None:
         self._closed = True
         self._server.should_exit = True
-        self._loop.call_soon_threadsafe(self._wake)
+        with contextlib.suppress(RuntimeError):  # the server's loop has ended already
+            self._loop.call_soon_threadsafe(self._wake)
         self._thread.join(_STOP)
 
     def _serve(self, listening: socket.socket) -> None:
@@ -182,12 +187,13 @@ def _jpeg(picture: Image) -> bytes:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise SinkError(f"The page cannot be served at port {port}; ports go from 0 to 65535, try 8080.")
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+    except OSError as error:
         raise SinkError(
-            f"The page cannot be served at {host}:{port} ({reason}); choose another with --port or --host."
+            f"The page cannot be served at {host}:{port} ({error.strerror}); choose another with --port or --host."
         ) from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # each connection inherits it
     return listening

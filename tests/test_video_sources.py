@@ -1,0 +1,248 @@
+"""Sources: how they are told apart, what they say when they fail, and the order, colour and time of their frames."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cyclegan_edge.errors import SourceError
+from cyclegan_edge.video import sources
+from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.sinks import open_video
+from cyclegan_edge.video.sources import CameraSource, Capture, StreamSource, csi_pipeline, has_gstreamer, open_source
+
+RED: Image = np.full((48, 64, 3), (200, 30, 30), np.uint8)
+BLUE: Image = np.full((48, 64, 3), (30, 30, 200), np.uint8)
+
+
+class FakeCapture:
+    """Gives the pictures (RGB here, BGR as OpenCV does there) and then nothing; knows the properties it is told."""
+
+    def __init__(self, pictures: Sequence[Image], properties: dict[int, float] | None = None) -> None:
+        self.released = False
+        self._pictures: Iterator[Image] = iter(pictures)
+        self._properties = properties or {}
+
+    def read(self) -> tuple[bool, Image | None]:
+        picture = next(self._pictures, None)
+        return picture is not None, None if picture is None else picture[..., ::-1].copy()
+
+    def get(self, prop: int, /) -> float:
+        return self._properties.get(prop, 0.0)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Ten frames at 20 fps: five red, five blue."""
+    path = tmp_path / "clip.mp4"
+    with open_video(path, size=(48, 64), fps=20, live=False) as sink:
+        for index in range(10):
+            sink.show(RED if index < 5 else BLUE, Frame(RED, 0.0, index))
+    return path
+
+
+def test_a_file_gives_every_frame_in_order_and_in_rgb(clip: Path) -> None:
+    source = open_source(str(clip))
+
+    frames = list(iter(source.read, None))
+    source.close()
+
+    assert (source.size, source.fps, source.length, source.live) == ((48, 64), 20.0, 10, False)
+    assert [frame.index for frame in frames] == list(range(10))
+    assert [int(frame.image[..., 0].mean() > frame.image[..., 2].mean()) for frame in frames] == [1] * 5 + [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "size"),
+    [
+        ("intel_bottle-detection.mp4", 1189, (360, 640)),
+        ("intel_one-by-one-person.mp4", 1394, (432, 768)),
+        ("me_MVI_4823_mjpeg.avi", 78, (480, 640)),
+    ],
+)
+def test_real_clips_are_read_to_their_end(test_data: Path, name: str, length: int, size: tuple[int, int]) -> None:
+    source = open_source(str(test_data / "clips" / name))
+
+    count = sum(1 for _ in iter(source.read, None))
+    source.close()
+
+    assert (source.size, source.length, count) == (size, length, length)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(SourceError, match=r"The source nowhere\.mp4 is not there; use a camera's number, /dev/video0"):
+        open_source("nowhere.mp4")
+
+
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder; use"):
+        open_source(str(tmp_path))
+
+
+def test_a_file_without_video_is_refused_and_opencv_stays_quiet(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("no video")
+
+    with pytest.raises(SourceError, match=r"notes\.mp4 holds no video that can be decoded"):
+        open_source(str(path))
+
+    assert capfd.readouterr().err == ""
+
+
+def test_the_log_level_of_opencv_is_given_back(tmp_path: Path) -> None:
+    level = cv2.utils.logging.getLogLevel()
+
+    with pytest.raises(SourceError):
+        open_source(str(Path(__file__)))
+
+    assert cv2.utils.logging.getLogLevel() == level
+
+
+@pytest.mark.parametrize("text", ["97", "/dev/video97"])
+def test_a_missing_camera_is_named_with_those_found(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "cameras", lambda: ["/dev/video0", "/dev/video2"])
+
+    with pytest.raises(
+        SourceError, match="no camera /dev/video97: found /dev/video0, /dev/video2; plug one in, or try"
+    ):
+        open_source(text)
+
+
+def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "cameras", list)
+
+    with pytest.raises(
+        SourceError, match=r"this machine has no /dev/video\*; plug one in, or try `--source synthetic`"
+    ):
+        open_source("97")
+
+
+def test_a_device_that_is_no_camera_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"/dev/null is no camera, expected a /dev/video\*"):
+        open_source("/dev/null")
+
+
+@pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
+def test_csi_needs_gstreamer_and_says_where_it_is() -> None:
+    with pytest.raises(
+        SourceError, match=r"csi://0 needs an OpenCV with GStreamer.*use JetPack's: `pip uninstall opencv-python`"
+    ):
+        open_source("csi://0")
+
+
+def test_the_csi_pipeline_keeps_one_frame_and_drops_the_older() -> None:
+    pipeline = csi_pipeline(1, (720, 1280), 30.0)
+
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1280, height=720,")
+    assert "framerate=30/1" in pipeline
+    assert pipeline.endswith("! appsink drop=true max-buffers=1 sync=false")
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        SourceError, match=r"ftp://host/clip is of no known kind; use a camera's number, .* csi://0, rtsp://…"
+    ):
+        open_source("ftp://host/clip")
+
+
+def test_a_stream_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:9/live does not answer with a video"):
+        open_source("http://me:secret@127.0.0.1:9/live")
+
+
+def test_a_file_cannot_be_asked_for_another_size(clip: Path) -> None:
+    with pytest.raises(SourceError, match="has its own size and rate"):
+        open_source(str(clip), size=(480, 640))
+
+
+def test_a_camera_counts_from_the_driver_s_time_stamp_when_it_is_on_our_clock() -> None:
+    capture = FakeCapture([BLUE], {cv2.CAP_PROP_POS_MSEC: 99_960.0, cv2.CAP_PROP_FPS: 25.0})
+
+    source = CameraSource("camera", capture, RED, clock=lambda: 100.0)
+    frame = source.read()
+
+    assert frame.captured == pytest.approx(99.96)
+    assert frame.image[0, 0].tolist() == [30, 30, 200]
+    assert (source.stamp, source.fps) == ("the driver stamped it", 25.0)
+
+
+@pytest.mark.parametrize("stamp", [0.0, 1.7e12, 100_100.0])
+def test_a_camera_counts_from_reading_when_the_driver_s_clock_is_another(stamp: float) -> None:
+    capture = FakeCapture([BLUE], {cv2.CAP_PROP_POS_MSEC: stamp})
+
+    source = CameraSource("camera", capture, RED, clock=lambda: 100.0)
+
+    assert source.read().captured == 100.0
+    assert source.stamp == "it was read"
+
+
+def test_a_camera_that_stops_says_so() -> None:
+    source = CameraSource("camera /dev/video0", FakeCapture([]), RED, clock=lambda: 0.0)
+
+    with pytest.raises(SourceError, match="camera /dev/video0 stopped giving pictures; check its cable"):
+        source.read()
+
+
+def lossy(connections: Sequence[tuple[Capture, Image] | None]) -> tuple[StreamSource, list[str], list[float]]:
+    """A stream whose capture gives one blue picture and breaks; reopening it gives `connections`, one by one."""
+    told: list[str] = []
+    slept: list[float] = []
+    again = iter(connections)
+    source = StreamSource(
+        "rtsp://host/live", FakeCapture([BLUE]), RED, lambda: next(again), lambda: 0.0, told.append, slept.append
+    )
+    return source, told, slept
+
+
+def test_a_lost_stream_is_opened_again_aloud_and_goes_on_counting() -> None:
+    source, told, slept = lossy([None, (FakeCapture([BLUE]), RED)])
+
+    frames = [source.read() for _ in range(3)]
+
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [30, 200, 30]  # the one after the gap is the new first
+    assert slept == [1.0, 2.0]
+    assert told == [
+        "rtsp://host/live was lost; trying again in 1 s (1 of 5).",
+        "rtsp://host/live was lost; trying again in 2 s (2 of 5).",
+        "rtsp://host/live is back.",
+    ]
+
+
+def test_a_stream_that_stays_away_is_given_up() -> None:
+    source, _, slept = lossy([None] * 5)
+    source.read()
+
+    with pytest.raises(SourceError, match="was lost and did not answer 5 more times; check that it is still sending"):
+        source.read()
+
+    assert slept == [1.0, 2.0, 4.0, 8.0, 8.0]
+
+
+def test_synthetic_is_a_moving_summer_of_the_size_asked_for() -> None:
+    source = open_source("synthetic", size=(64, 96), fps=10)
+
+    frames = [source.read() for _ in range(30)]
+
+    images = [frame.image for frame in frames if frame is not None]
+    assert all(image.shape == (64, 96, 3) and image.dtype == np.uint8 for image in images)
+    assert (images[0] != images[29]).any()
+    red, green, blue = images[0][48:].reshape(-1, 3).mean(axis=0)  # meadow
+    assert green > max(red, blue)
+
+
+def test_synthetic_returns_to_where_it_began() -> None:
+    source = open_source("synthetic", size=(64, 96), fps=1)
+
+    frames = [source.read() for _ in range(25)]
+
+    assert frames[0] is not None
+    assert frames[24] is not None
+    np.testing.assert_array_equal(frames[0].image, frames[24].image)
