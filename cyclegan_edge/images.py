@@ -5,7 +5,7 @@ Whatever the file holds becomes three 8-bit channels the way a person would see 
     greyscale     three equal channels
     CMYK          RGB by libjpeg's and libtiff's formula, without the profile
     alpha         composited over white
-    16 bits       the high byte, as Pillow and libpng do; at most one level below v / 257 rounded
+    16 bits       the high byte, as Pillow and libpng do; within one level of v / 257 rounded
     EXIF          turned and mirrored upright, all 8 orientations
 
 A file is judged by its content, never by its name, and before anything is decoded: its size in pixels, and whether it
