@@ -35,6 +35,7 @@ _ATTEMPTS = 5  # to reach a lost stream again, 1 + 2 + 4 + 8 + 8 s apart
 _LONGEST_PAUSE = 8.0  # s
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
+_SILENT = 0  # OpenCV's level for nothing at all
 _OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
 
 
@@ -92,11 +93,12 @@ def has_gstreamer() -> bool:
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV from explaining a failure on stderr while this package does it in one sentence."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used; a person's own value stands
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # as of OpenCV 5, and before
+    level = logging.setLogLevel(_SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
 
 
 class FileSource:
