@@ -18,19 +18,17 @@ MODELS = Path("models")
 def export(
     source: Annotated[
         Path | None,
-        typer.Argument(
-            help="A run, a checkpoint, or a bundle that lacks its engine. [default: the newest run]", show_default=False
-        ),
+        typer.Argument(help="A run, a checkpoint, or a bundle that lacks its engine.", show_default="the newest run"),
     ] = None,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")
     ] = False,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
-        str | None, typer.Option(help="The bundle is written to models/NAME. [default: the run's name]")
+        str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Pictures to compare with PyTorch on. [default: the run's test pictures]")
+        Path | None, typer.Option(help="Pictures to compare with PyTorch on.", show_default="the run's test pictures")
     ] = None,
     compare: Annotated[int, typer.Option(help="How many pictures are compared.")] = 16,
 ) -> None:

@@ -26,11 +26,11 @@ def train(
         Path | None, typer.Argument(help="Folder that holds trainA/ and trainB/.", show_default=False)
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The run is written to runs/NAME. [default: the data folder's name]")
+        str | None, typer.Option(help="The run is written to runs/NAME.", show_default="the data folder's name")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Stop after this many steps, instead of 200 epochs.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the training crops in pixels. [default: 256]")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training crops in pixels.", show_default="256")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance width=32.")
     ] = None,
