@@ -1,0 +1,160 @@
+"""The commands in the order a person types them: data scenes, train, stop, resume, export, and what they refuse."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cyclegan_edge.bundle import read_bundle
+from cyclegan_edge.images import list_images
+
+TINY = (
+    "--size",
+    "32",
+    "--set",
+    "width=4",
+    "--set",
+    "blocks=1",
+    "--set",
+    "discriminator_width=4",
+    "--set",
+    "device=cpu",
+)
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `cyclegan-edge` in `folder`, as a person would."""
+    return subprocess.run(
+        [sys.executable, "-m", "cyclegan_edge", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small scene data set in scenes/."""
+    folder = tmp_path_factory.mktemp("place")
+    made = command("data", "scenes", "--out", "scenes", "--train", "4", "--test", "2", "--size", "48", folder=folder)
+    assert made.returncode == 0, made.stderr
+    assert "cyclegan-edge train scenes" in made.stdout
+    return folder
+
+
+def test_the_three_commands_in_a_row_need_no_argument_after_the_data(place: Path) -> None:
+    trained = command("train", "scenes", "--steps", "3", *TINY, folder=place)
+    exported = command("export", "--fp16", folder=place)
+    shown = command("webcam", "--source", "synthetic", "--headless", "--frames", "3", folder=place)
+
+    assert trained.returncode == 0, trained.stderr
+    assert "runs/scenes" in trained.stdout
+    assert "Next: cyclegan-edge export --fp16" in trained.stdout
+    assert exported.returncode == 0, exported.stderr
+    assert "runs/scenes/checkpoints/step_0000003.pt" in exported.stdout
+    assert "Next: cyclegan-edge webcam models/scenes" in exported.stdout
+    assert shown.returncode == 0, shown.stderr
+    assert "models/scenes" in shown.stdout
+    bundle = read_bundle(place / "models" / "scenes")
+    assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp32", "fp16"}
+
+
+def test_without_tensorrt_fp16_says_how_to_finish_on_the_device(place: Path) -> None:
+    if subprocess.run([sys.executable, "-c", "import tensorrt"], capture_output=True, check=False).returncode == 0:
+        pytest.skip("TensorRT is installed")
+    command("train", "scenes", "--steps", "1", "--name", "engine", *TINY, folder=place)
+
+    exported = command("export", "runs/engine", "--fp16", folder=place)
+
+    assert exported.returncode == 0, exported.stderr
+    assert "No engine was built: TensorRT is not installed" in exported.stdout
+    assert "cyclegan-edge export models/engine --fp16" in exported.stdout
+    assert (place / "models" / "engine" / "generator-fp16.onnx").is_file()
+
+
+def test_ctrl_c_saves_and_resume_goes_on(place: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cyclegan_edge", "train", "scenes", "--name", "stopped", "--steps", "100000", *TINY],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (place / "runs" / "stopped" / "samples").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)  # until step 200
+    running.send_signal(signal.SIGINT)
+    printed, _ = running.communicate(timeout=60)
+    (saved,) = (place / "runs" / "stopped" / "checkpoints").iterdir()
+
+    resumed = subprocess.Popen(
+        [sys.executable, "-m", "cyclegan_edge", "train", "--resume", "--name", "stopped"],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+    while not list((place / "runs" / "stopped" / "samples").glob(f"step_{200 * (step_of(saved) // 200 + 1):07d}.jpg")):
+        assert time.monotonic() < deadline + 120
+        time.sleep(0.1)
+    resumed.send_signal(signal.SIGTERM)
+    resumed_printed, _ = resumed.communicate(timeout=60)
+
+    assert running.returncode == resumed.returncode == 0
+    assert f"Stopped after step {step_of(saved)} of 100000" in printed
+    assert "train --resume --name stopped" in printed
+    assert f"Continuing from runs/stopped/checkpoints/{saved.name}" in resumed_printed
+    assert max(map(step_of, (place / "runs" / "stopped" / "checkpoints").iterdir())) > step_of(saved)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("step_"))
+
+
+def test_a_second_run_gets_its_own_folder(place: Path) -> None:
+    for _ in range(2):
+        command("train", "scenes", "--name", "twice", "--steps", "1", *TINY, folder=place)
+
+    assert (place / "runs" / "twice-2" / "checkpoints" / "step_0000001.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train"], "error: No data: name the folder that holds trainA/ and trainB/"),
+        (["train", "nowhere"], "has no folder trainA, expected trainA and trainB"),
+        (["train", "scenes", "--set", "blcoks=6"], "There is no setting 'blcoks'; did you mean 'blocks'?"),
+        (["train", "scenes", "--size", "250"], "size is 250, but the generator halves its input twice"),
+        (["train", "--resume", "--name", "none"], "runs/none has no checkpoint to continue from"),
+        (["train", "--resume", "--steps", "3"], "A run continues with the settings it was started with"),
+        (["export", "nowhere"], "nowhere is neither a checkpoint, a run with checkpoints, nor a bundle"),
+        (["webcam", "scenes", "--source", "synthetic", "--headless"], "scenes is no exported model"),
+        (["demo", "--out", "scenes"], "scenes holds testA, which is no part of a demo"),
+        (["data", "scenes", "--out", "scenes"], "scenes"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(place: Path, arguments: list[str], sentence: str) -> None:
+    result = command(*arguments, folder=place)
+
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
+    result = command("demo", "--out", "demo", "--steps", "2", folder=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"scenes", "run", "model", "before-after.png", "video.mp4", "numbers.json"}
+    assert len(list_images(tmp_path / "demo" / "scenes" / "truthB")) == 16
+    assert "PSNR" in result.stdout
