@@ -11,7 +11,9 @@ Frames are uint8 (H, W, 3) RGB. Raises SourceError with what was found and what 
 
 import contextlib
 import os
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ _ATTEMPTS = 5  # to reach a lost stream again, 1 + 2 + 4 + 8 + 8 s apart
 _LONGEST_PAUSE = 8.0  # s
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
+_CSI_TIMEOUT = 15.0  # s; the sensor takes one or two
 _OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
 
 
@@ -92,11 +95,18 @@ def has_gstreamer() -> bool:
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV from explaining a failure on stderr while this package does it in one sentence."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used; a person's own value stands
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    level = _set_log_level(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        _set_log_level(level)
+
+
+def _set_log_level(level: int) -> int:
+    """Set OpenCV's log level, 0 being silent, and return the old one. JetPack still has OpenCV 4."""
+    if hasattr(cv2, "setLogLevel"):
+        return int(cv2.setLogLevel(level))
+    return cv2.utils.logging.setLogLevel(level)
 
 
 class FileSource:
@@ -128,16 +138,16 @@ class FileSource:
 
 
 class CameraSource:
-    """A camera, by V4L2 or GStreamer."""
+    """A camera. With `driver_stamps` a frame is as old as V4L2 says, where its clock is ours."""
 
     live = True
     length: int | None = None
 
-    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock) -> None:
+    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock, *, driver_stamps: bool = False) -> None:
         self.name = name
         self.size: Size = (first.shape[0], first.shape[1])
         self.fps = _stated_fps(capture)
-        self._capture, self._clock = capture, clock
+        self._capture, self._clock, self._driver_stamps = capture, clock, driver_stamps
         self._index = -1
         self.stamp = "the driver stamped it" if self._driver_stamp() is not None else "it was read"
 
@@ -153,7 +163,9 @@ class CameraSource:
         self._capture.release()
 
     def _driver_stamp(self) -> float | None:
-        """When the driver took the frame, if it says so on our clock: V4L2 does, through CAP_PROP_POS_MSEC."""
+        """When the driver took the frame: what V4L2 says through CAP_PROP_POS_MSEC, unless that is another clock."""
+        if not self._driver_stamps:
+            return None
         taken, now = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, self._clock()
         return taken if now - _OLDEST_STAMP < taken <= now else None
 
@@ -248,7 +260,7 @@ def _open_camera(text: str, size: Size, fps: float, clock: Clock) -> Source:
             f"{device} is there but gives no pictures; close other programs that use it, "
             f"or try another of {', '.join(cameras())}."
         )
-    return CameraSource(f"camera {device}", *opened, clock)
+    return CameraSource(f"camera {device}", *opened, clock, driver_stamps=True)
 
 
 def _open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
@@ -257,7 +269,7 @@ def _open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
             f"csi://{sensor} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) has none; on a Jetson "
             f"use JetPack's: `pip uninstall opencv-python` in an environment made with --system-site-packages."
         )
-    opened = _open(csi_pipeline(sensor, size, fps), cv2.CAP_GSTREAMER)
+    opened = _open_within(_CSI_TIMEOUT, csi_pipeline(sensor, size, fps), cv2.CAP_GSTREAMER)
     if opened is None:
         raise SourceError(
             f"csi://{sensor} gives no pictures; check the ribbon cable, restart the camera service with "
@@ -302,6 +314,16 @@ def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple
         capture.release()
         return None
     return capture, first
+
+
+def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, Image] | None:
+    """`_open`, but None when it takes longer: GStreamer waits for ever for a missing element or a stuck service."""
+    opened: queue.SimpleQueue[tuple[Capture, Image] | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: opened.put(_open(what, api)), name="open", daemon=True).start()
+    try:
+        return opened.get(timeout=seconds)
+    except queue.Empty:
+        return None
 
 
 def _grab(capture: Capture) -> Image | None:
