@@ -1,9 +1,24 @@
 #include "cpu.hpp"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace cyclegan_edge {
 
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> kernels{&kScalarKernels};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels.push_back(&kAvx2Kernels);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni"))
+    kernels.push_back(&kAvx512Kernels);
+#elif defined(__aarch64__)
+  kernels.push_back(&kNeonKernels);
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) kernels.push_back(&kNeonDotKernels);
+#endif
   return kernels;
 }
 

@@ -1,4 +1,7 @@
 // The inner loops, once per instruction set; kernels_scalar.cpp is the definition that the others equal bit for bit.
+//
+// A kernel file sees plain pointers and its own static functions only. An inline function of a header would be compiled
+// for the newer CPU too, and the linker could keep that copy for everybody.
 #pragma once
 
 #include <cstddef>
@@ -10,18 +13,30 @@ namespace cyclegan_edge {
 
 constexpr int kLargestStrip = 16;  // rows
 
+// Taps of the target columns, all arrays of one entry per column but the weights themselves.
+struct Columns {
+  const int* begin;
+  const int* count;
+  const std::size_t* offset;
+  const std::int32_t* weights;
+  const int* group_begin;
+  const int* group_count;
+  const std::size_t* packed_offset;
+  const std::uint32_t* packed;
+};
+
 // Between the passes, four vertically neighbouring bytes share one word: word x of plane c of a group holds column x of
-// its four rows, the upper row in the lowest byte. Eight words can then be multiplied by four rows' weights at once.
+// its four rows, the upper row in the lowest byte. Sixteen words can then meet four rows' weights at once.
 // A plane is `pitch` words long, a group is three planes.
 struct Strip {
   const std::uint8_t* rows[kLargestStrip];  // Kernels::rows of them
   int width;                                // pixels in each of these rows
-  const Taps* columns;
+  Columns columns;
   int first;              // the target columns that are wanted: first, first + 1, ... first + count - 1
   int count;
   bool flip;              // write them from right to left
-  std::uint32_t* planes;  // scratch: Kernels::rows * 3 words for each group of source columns
-  std::uint32_t* band;    // out: Kernels::rows / 4 groups
+  std::uint32_t* planes;  // scratch: Kernels::block words for each group of source columns
+  std::uint32_t* band;    // out: Kernels::rows / 4 groups; the rest of a plane up to its pitch may be overwritten
   std::ptrdiff_t pitch;   // words, a multiple of 16, at least count
 };
 
@@ -38,6 +53,7 @@ struct Kernels {
   const char* name;
   int rows;   // source rows in a strip, a multiple of 4
   int words;  // 32-bit words for four packed weights
+  int block;  // words of scratch for each group of source columns
   PackWeights pack;
   void (*horizontal)(const Strip& strip);
   void (*vertical_floats)(const Span& span, float* const planes[3]);  // -1..1, a row of each plane
@@ -45,5 +61,9 @@ struct Kernels {
 };
 
 extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;     // x86-64
+extern const Kernels kAvx512Kernels;   // x86-64
+extern const Kernels kNeonKernels;     // aarch64
+extern const Kernels kNeonDotKernels;  // aarch64
 
 }  // namespace cyclegan_edge

@@ -14,7 +14,7 @@ constexpr int kWords = kGroup;
 constexpr std::array<float, 256> kToFloat = [] {
   std::array<float, 256> table{};
   for (int value = 0; value < 256; ++value)
-    table[Taps::index(value)] = (static_cast<float>(value) / 255.0F - 0.5F) / 0.5F;
+    table[static_cast<std::size_t>(value)] = (static_cast<float>(value) / 255.0F - 0.5F) / 0.5F;
   return table;
 }();
 
@@ -34,15 +34,16 @@ std::uint8_t column_sum(const std::uint8_t* row, const std::int32_t* weight, int
 }
 
 void horizontal(const Strip& strip) {
-  const Taps& columns = *strip.columns;
   for (int i = 0; i < strip.count; ++i) {
     const int x = strip.first + i;
+    const int begin = strip.columns.begin[x];
+    const int count = strip.columns.count[x];
+    const std::int32_t* weight = strip.columns.weights + strip.columns.offset[x];
     const int to = strip.flip ? strip.count - 1 - i : i;
     for (int channel = 0; channel < kChannels; ++channel) {
       std::uint32_t word = 0;
       for (int y = 0; y < kGroup; ++y) {
-        const std::uint32_t value = column_sum(strip.rows[y], columns.weight(x), columns.begin[Taps::index(x)],
-                                               columns.count[Taps::index(x)], channel);
+        const std::uint32_t value = column_sum(strip.rows[y], weight, begin, count, channel);
         word |= value << (8 * y);
       }
       strip.band[channel * strip.pitch + to] = word;
@@ -73,6 +74,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kScalarKernels{"scalar", kGroup, kWords, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kScalarKernels{"scalar", kGroup, kWords, 0, pack, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

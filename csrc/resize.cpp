@@ -55,8 +55,10 @@ int most_groups(const Taps& taps, int first, int count) {
 template <typename Store>
 void run_passes(const Job& job, const Kernels& kernels, Store store) {
   thread_local Scratch scratch;
-  const Taps columns = cubic_taps(job.source.width, job.size.width, kernels.words, kernels.pack);
-  const Taps rows = cubic_taps(job.source.height, job.size.height, kernels.words, kernels.pack);
+  const auto column_taps = cubic_taps(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
+  const auto row_taps = cubic_taps(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
+  const Taps& columns = *column_taps;
+  const Taps& rows = *row_taps;
   const int strip_groups = kernels.rows / kGroup;
   const int first_row = rows.begin[Taps::index(job.crop.top)];
   const int last_row = rows.end(job.crop.top + job.crop.height - 1) - 1;
@@ -67,13 +69,14 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
             job.crop.width);
   Strip strip{};
   strip.width = job.source.width;
-  strip.columns = &columns;
+  strip.columns = {columns.begin.data(),       columns.count.data(),       columns.offset.data(),        columns.weights.data(),
+                   columns.group_begin.data(), columns.group_count.data(), columns.packed_offset.data(), columns.packed.data()};
   strip.first = job.crop.left;
   strip.count = job.crop.width;
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.rows * kChannels));
+  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace cyclegan_edge {
 namespace {
@@ -24,28 +25,56 @@ std::int32_t fixed_point(double weight) {
   return static_cast<std::int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
-void pack_groups(Taps& taps, int x, PackWeights pack) {
-  const std::size_t i = Taps::index(x);
-  const int first = taps.begin[i] / kGroup;
-  const int last = (taps.end(x) - 1) / kGroup;
-  taps.group_begin[i] = first;
-  taps.group_count[i] = last - first + 1;
-  taps.packed_offset[i] = taps.packed.size();
-  const std::int32_t* weight = taps.weight(x);
-  for (int group = first; group <= last; ++group) {
-    std::int32_t four[kGroup];
-    for (int k = 0; k < kGroup; ++k) {
-      const int tap = group * kGroup + k - taps.begin[i];
-      four[k] = tap >= 0 && tap < taps.count[i] ? weight[tap] : 0;
+int groups_needed(const Taps& taps, std::size_t i) {
+  return (taps.begin[i] + taps.count[i] - 1) / kGroup - taps.begin[i] / kGroup + 1;
+}
+
+void pack_groups(Taps& taps, Groups groups, PackWeights pack) {
+  const std::size_t positions = taps.begin.size();
+  const int groups_in_source = (taps.source + kGroup - 1) / kGroup;
+  int most = 1;
+  for (std::size_t i = 0; i < positions; ++i) most = std::max(most, groups_needed(taps, i));
+  taps.group_begin.resize(positions);
+  taps.group_count.resize(positions);
+  taps.packed_offset.resize(positions);
+  const std::size_t words = static_cast<std::size_t>(taps.words);
+  taps.packed.reserve(positions * static_cast<std::size_t>(most) * words);
+  for (std::size_t i = 0; i < positions; ++i) {
+    const int count = groups == Groups::equal ? most : groups_needed(taps, i);
+    const int first = std::min(taps.begin[i] / kGroup, groups_in_source - count);
+    const std::int32_t* weight = taps.weights.data() + taps.offset[i];
+    taps.group_begin[i] = first;
+    taps.group_count[i] = count;
+    taps.packed_offset[i] = taps.packed.size();
+    for (int group = first; group < first + count; ++group) {
+      std::int32_t four[kGroup];
+      for (int k = 0; k < kGroup; ++k) {
+        const int tap = group * kGroup + k - taps.begin[i];
+        four[k] = tap >= 0 && tap < taps.count[i] ? weight[tap] : 0;
+      }
+      taps.packed.resize(taps.packed.size() + words);
+      pack(four, taps.packed.data() + taps.packed.size() - words);
     }
-    taps.packed.resize(taps.packed.size() + Taps::index(taps.words));
-    pack(four, taps.packed.data() + taps.packed.size() - taps.words);
   }
 }
 
-}  // namespace
+struct Key {
+  int source;
+  int target;
+  Groups groups;
+  PackWeights pack;
+  bool operator==(const Key&) const = default;
+};
 
-Taps cubic_taps(int source, int target, int words, PackWeights pack) {
+struct Remembered {
+  Key key;
+  std::shared_ptr<const Taps> taps;
+};
+
+constexpr std::size_t kRememberedTaps = 8;
+constexpr std::size_t kRememberedWeights = 1 << 16;  // more than that is not kept: 1 MB at most per entry
+
+Taps compute(int source, int target) {
   const double scale = static_cast<double>(source) / target;
   const double stretch = std::max(scale, 1.0);
   const double support = kSupport * stretch;
@@ -56,13 +85,9 @@ Taps cubic_taps(int source, int target, int words, PackWeights pack) {
   Taps taps;
   taps.source = source;
   taps.target = target;
-  taps.words = words;
   taps.begin.resize(positions);
   taps.count.resize(positions);
   taps.offset.resize(positions);
-  taps.group_begin.resize(positions);
-  taps.group_count.resize(positions);
-  taps.packed_offset.resize(positions);
 
   std::vector<double> exact;
   for (int x = 0; x < target; ++x) {
@@ -82,9 +107,29 @@ Taps cubic_taps(int source, int target, int words, PackWeights pack) {
     taps.offset[i] = taps.weights.size();
     for (double weight : exact) taps.weights.push_back(fixed_point(sum != 0.0 ? weight / sum : weight));
 
-    pack_groups(taps, x, pack);
   }
   return taps;
+}
+
+}  // namespace
+
+std::shared_ptr<const Taps> cubic_taps(int source, int target, Groups groups, int words, PackWeights pack) {
+  thread_local std::vector<Remembered> remembered;
+  const Key key{source, target, groups, pack};
+  const auto found = std::find_if(remembered.begin(), remembered.end(), [&](const auto& entry) { return entry.key == key; });
+  if (found != remembered.end()) {
+    std::rotate(remembered.begin(), found, found + 1);  // most recent first
+    return remembered.front().taps;
+  }
+  Taps taps = compute(source, target);
+  taps.words = words;
+  pack_groups(taps, groups, pack);
+  auto shared = std::make_shared<const Taps>(std::move(taps));
+  if (shared->weights.size() <= kRememberedWeights) {
+    if (remembered.size() == kRememberedTaps) remembered.pop_back();
+    remembered.insert(remembered.begin(), {key, shared});
+  }
+  return shared;
 }
 
 }  // namespace cyclegan_edge

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace cyclegan_edge {
@@ -22,7 +23,7 @@ struct Taps {
   std::vector<std::int32_t> weights;  // kWeightBits fractional bits
 
   // The same weights for the kernels: groups of four aligned source positions, filled up with zeros.
-  // `words` of them per group, packed as the kernels want it (Kernels::pack).
+  // `words` 32-bit words per group, packed as the kernels want it (Kernels::pack).
   int words = 0;
   std::vector<int> group_begin;            // target, in groups
   std::vector<int> group_count;            // target
@@ -39,6 +40,12 @@ struct Taps {
 
 using PackWeights = void (*)(const std::int32_t* four, std::uint32_t* words);
 
-Taps cubic_taps(int source, int target, int words, PackWeights pack);
+enum class Groups {
+  needed,  // as few as hold the weights
+  equal,   // the same number for each position, all inside the source: a loop that branch prediction likes
+};
+
+// The last few results are kept on each thread: a camera and most data sets repeat their sizes.
+std::shared_ptr<const Taps> cubic_taps(int source, int target, Groups groups, int words, PackWeights pack);
 
 }  // namespace cyclegan_edge

@@ -5,10 +5,13 @@
     translator = Translator.load("models/scenes")
     winter = translator(summer)  # uint8 (H, W, 3) RGB in, the same shape out
 
-Every error is a CycleGanEdgeError whose text is one sentence. Nothing here imports torch.
+Every error is a CycleGanEdgeError whose text is one sentence. Nothing here imports torch, and what needs OpenCV or the
+extension is imported when it is first used: `cyclegan-edge doctor` must also run where one of them does not load.
 """
 
-from cyclegan_edge.backends import Backend, EngineName
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from cyclegan_edge.bundle import Bundle, Precision, read_bundle
 from cyclegan_edge.errors import (
     BundleError,
@@ -22,8 +25,12 @@ from cyclegan_edge.errors import (
     SinkError,
     SourceError,
 )
-from cyclegan_edge.images import list_images, read_image, write_image
-from cyclegan_edge.translator import Fit, Translator
+
+if TYPE_CHECKING:
+    from cyclegan_edge.backends import Backend, EngineName
+    from cyclegan_edge.geometry import Fit
+    from cyclegan_edge.images import list_images, read_image, write_image
+    from cyclegan_edge.translator import Translator
 
 __all__ = [
     "Backend",
@@ -47,3 +54,20 @@ __all__ = [
     "read_image",
     "write_image",
 ]
+
+_HOME = {
+    "Backend": "cyclegan_edge.backends",
+    "EngineName": "cyclegan_edge.backends",
+    "Fit": "cyclegan_edge.geometry",
+    "Translator": "cyclegan_edge.translator",
+    "list_images": "cyclegan_edge.images",
+    "read_image": "cyclegan_edge.images",
+    "write_image": "cyclegan_edge.images",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -13,7 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -107,6 +107,11 @@ class Bundle:
         )
         return next(wanted, None)
 
+    def with_artifact(self, artifact: Artifact) -> "Bundle":
+        """The same bundle with `artifact` in place of any of its file name; nothing is written."""
+        others = tuple(other for other in self.manifest.artifacts if other.file != artifact.file)
+        return Bundle(self.folder, replace(self.manifest, artifacts=(*others, artifact)))
+
     def path(self, artifact: Artifact) -> Path:
         """Where the artifact's file lies, once its hash was found to be right; BundleError when it is not."""
         path = self.folder / artifact.file
@@ -133,7 +138,7 @@ def read_bundle(folder: Path) -> Bundle:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(
             f"{path} is not valid JSON ({error}); copy the folder again or export the model again."
         ) from error

@@ -1,4 +1,6 @@
-"""Every error this package raises on purpose. Each message is one sentence: what was wrong, what was expected, what to do.
+"""Every error this package raises on purpose.
+
+Each message is one sentence: what was wrong, what was expected, what to do.
 
 CycleGanEdgeError
 ├── ConfigError       a setting has a wrong name, type or value

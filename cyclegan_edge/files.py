@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; when the block ends well, it is flushed to disk and renamed onto `target`.
+    """Yield a temporary path beside `target`; when the block ends well, it is flushed and renamed onto `target`.
 
-    When the block raises, or the process dies, the old `target` is untouched. Raises OSError (a full disk, no permission).
+    When the block raises, or the process dies, the old `target` is untouched. Raises OSError: a full disk, no rights.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")

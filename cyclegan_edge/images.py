@@ -5,7 +5,7 @@ Whatever the file holds becomes three 8-bit channels the way a person would see 
     greyscale     three equal channels
     CMYK          RGB by libjpeg's and libtiff's formula, without the profile
     alpha         composited over white
-    16 bits       the high byte, as Pillow and libpng do; at most one level below v / 257 rounded
+    16 bits       the high byte, as Pillow and libpng do; within one level of v / 257 rounded
     EXIF          turned and mirrored upright, all 8 orientations
 
 A file is judged by its content, never by its name, and before anything is decoded: its size in pixels, and whether it
@@ -140,9 +140,10 @@ def _to_rgb(decoded: npt.NDArray[np.uint8], *, premultiplied: bool) -> npt.NDArr
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB), np.uint8)
     if channels == 3:
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-    alpha = decoded[:, :, 3:].astype(np.uint16)  # (H, W, 1)
-    colour = decoded[:, :, 2::-1] * (np.uint16(255) if premultiplied else alpha)
-    return ((colour + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # sums up to 65152: fit 16 bits
+    wide = decoded.astype(np.uint16)  # sums reach 65152
+    rgb, alpha = wide[:, :, 2::-1], wide[:, :, 3:]  # (H, W, 3), (H, W, 1)
+    over_white = rgb * (255 if premultiplied else alpha) + 255 * (255 - alpha)
+    return ((over_white + 127) // 255).astype(np.uint8)
 
 
 def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

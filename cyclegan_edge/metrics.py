@@ -32,7 +32,7 @@ def ssim(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
     """Mean structural similarity."""
     _check_pair(a, b)
     if min(a.shape[:2]) < _WINDOW:
-        raise ImageError(f"The pictures have {a.shape[1]}x{a.shape[0]} pixels; SSIM needs at least {_WINDOW}x{_WINDOW}.")
+        raise ImageError(f"The pictures have {a.shape[1]}x{a.shape[0]} px, SSIM needs at least {_WINDOW}x{_WINDOW}.")
     x, y = a.astype(np.float64), b.astype(np.float64)  # (H, W, 3), filtered channel by channel
     mean_x, mean_y = _local_mean(x), _local_mean(y)
     variance_x = _local_mean(x * x) - mean_x**2

@@ -65,7 +65,9 @@ def to_toml(config: object) -> str:
     for name, value in to_mapping(config).items():
         if value is None:
             continue
-        text = str(value).lower() if isinstance(value, bool) else _quote(value) if isinstance(value, str) else repr(value)
+        text = (
+            str(value).lower() if isinstance(value, bool) else _quote(value) if isinstance(value, str) else repr(value)
+        )
         lines.append(f"{name} = {text}\n")
     return "".join(lines)
 
@@ -74,7 +76,9 @@ def _read_toml(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"The settings file {path} cannot be read ({error.strerror}); give the path of a TOML file.") from error
+        raise ConfigError(
+            f"The settings file {path} cannot be read ({error.strerror}); give the path of a TOML file."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The settings file {path} is not valid TOML ({error}); correct it there.") from error
 

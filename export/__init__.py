@@ -1,1 +1,4 @@
-"""Conversion: a checkpoint in, a bundle of proven graphs and engines out. Needs `pip install 'cyclegan-edge[export]'`."""
+"""Conversion: a checkpoint in, a bundle of proven graphs and engines out.
+
+Graphs need `pip install 'cyclegan-edge[export]'`; an engine needs TensorRT and a GPU, but no torch.
+"""

@@ -14,8 +14,8 @@ from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Precision, Source, read_bundle, write_manifest
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.to_onnx import write_onnx
-from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, reference, require
+from cyclegan_edge.export.to_onnx import reference, write_onnx
+from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, require
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images
 from cyclegan_edge.scenes import render
@@ -26,7 +26,9 @@ from cyclegan_edge.train.config import TrainConfig
 Report = Callable[[str], None]  # hears one line about each thing that was done
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, config: ExportConfig, *, report: Report = lambda line: None) -> Bundle:
+def export_checkpoint(
+    checkpoint: Path, folder: Path, config: ExportConfig, *, report: Report = lambda line: None
+) -> Bundle:
     """Write `folder` as a bundle of the checkpoint's generator; an older bundle there is replaced only by a whole one.
 
     Raises CheckpointError for the checkpoint, DataError for the pictures, ExportError when a graph cannot be made or
@@ -55,31 +57,32 @@ def export_checkpoint(checkpoint: Path, folder: Path, config: ExportConfig, *, r
 
 
 def _add_graph(
-    bundle: Bundle, generator: nn.Module, precision: Precision, pictures: Sequence[npt.NDArray[np.uint8]], report: Report
+    bundle: Bundle,
+    generator: nn.Module,
+    precision: Precision,
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    report: Report,
 ) -> Bundle:
     """Write one graph, compare it with PyTorch as a device would run it, and add it to the bundle."""
     path = bundle.folder / f"generator-{precision}.onnx"
     write_onnx(generator, path, precision=precision)
     graph = Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path))
-    backend = OrtBackend(_with(bundle, graph), precision=precision)
+    backend = OrtBackend(bundle.with_artifact(graph), precision=precision)
     parity = measure(reference(generator), backend.run, pictures, bound_levels=BOUND_LEVELS[precision])
     require(parity, path.name)
     report(
         f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
         f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
     )
-    return _with(bundle, replace(graph, parity=parity))
-
-
-def _with(bundle: Bundle, artifact: Artifact) -> Bundle:
-    manifest = replace(bundle.manifest, artifacts=(*bundle.manifest.artifacts, artifact))
-    return Bundle(bundle.folder, manifest)
+    return bundle.with_artifact(replace(graph, parity=parity))
 
 
 def _pictures(trained: TrainConfig, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:
     """Pictures to compare on, and where they are from."""
     domain = config.direction[0].upper()
-    candidates = [config.pictures] if config.pictures else [trained.data / f"test{domain}", trained.data / f"train{domain}"]
+    candidates = (
+        [config.pictures] if config.pictures else [trained.data / f"test{domain}", trained.data / f"train{domain}"]
+    )
     for folder in candidates:
         if folder.is_dir() and list_images(folder):
             return load_pictures(folder, size=trained.size, most=config.compare), f"pictures of {folder}"

@@ -18,4 +18,6 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         if self.compare < 1:
-            raise ConfigError(f"compare is {self.compare}, but a graph is only kept once it is proven; give at least 1 picture.")
+            raise ConfigError(
+                f"compare is {self.compare}, but a graph is only kept once it is proven; give at least 1 picture."
+            )

@@ -4,13 +4,16 @@
     translated  uint8 (N, H, W, 3) RGB      the same shape
 
 Normalisation to -1..1, the layout, tanh back to 0..255 and rounding are nodes of the graph, so no caller can get them
-wrong. Opset 18 is what TensorRT 10.3 and all later parsers read.
+wrong. TensorRT takes uint8 only into or out of a Cast, so those two touch nothing else. Opset 18 is what TensorRT 10.3
+and all later parsers read.
 """
 
 import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.errors import ExportError
 from cyclegan_edge.export.precision import half_convolutions
+from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file
 
 OPSET = 18
@@ -34,8 +38,8 @@ class PictureGenerator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
-        x = (image.permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.5
-        y = self.generator(x.to(self.dtype)).float()
+        x = (image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
+        y: Tensor = self.generator(x.to(self.dtype)).float()
         return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
 
 
@@ -44,6 +48,18 @@ def picture_generator(generator: nn.Module, precision: Precision) -> PictureGene
     if precision == "fp16":
         return PictureGenerator(half_convolutions(generator), torch.float16).eval()
     return PictureGenerator(generator).eval()
+
+
+def reference(generator: nn.Module) -> Run:
+    """What every graph is compared with: the float32 generator in PyTorch, uint8 in and out."""
+    module = picture_generator(generator, "fp32")
+
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        with torch.inference_mode():
+            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images)).numpy()
+        return translated
+
+    return run
 
 
 def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32") -> None:
@@ -67,7 +83,9 @@ def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds; each means the same here
-        raise ExportError(f"torch {torch.__version__} could not export the generator ({_first_line(error)}).") from error
+        raise ExportError(
+            f"torch {torch.__version__} could not export the generator ({_first_line(error)})."
+        ) from error
     finally:
         onnxscript_log.setLevel(level)
     if program is None:

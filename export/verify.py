@@ -1,16 +1,16 @@
-"""The parity gate: an exported graph is kept only when it gives PyTorch's picture on real pictures."""
+"""The parity gate: a graph or engine is kept only when it gives the reference's picture on real pictures.
+
+Needs no torch, so that an engine can be proven on the device that it was built on.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from cyclegan_edge.bundle import Parity, Precision
 from cyclegan_edge.errors import ExportError
-from cyclegan_edge.export.to_onnx import picture_generator
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.preprocess import resize
 
@@ -24,18 +24,6 @@ def load_pictures(folder: Path, *, size: int, most: int) -> list[npt.NDArray[np.
     files = list_images(folder)
     chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
     return [resize(read_image(path), (size, size)) for path in chosen]
-
-
-def reference(generator: nn.Module) -> Run:
-    """What every graph is compared with: the float32 generator in PyTorch, uint8 in and out."""
-    module = picture_generator(generator, "fp32")
-
-    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        with torch.inference_mode():
-            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images)).numpy()
-        return translated
-
-    return run
 
 
 def measure(expected: Run, found: Run, pictures: Sequence[npt.NDArray[np.uint8]], *, bound_levels: int) -> Parity:

@@ -39,7 +39,7 @@ def test_equal_pictures_score_best(rng: np.random.Generator) -> None:
         (np.zeros((12, 12, 3), np.uint8), np.zeros((12, 13, 3), np.uint8), r"shapes \(12, 12, 3\) and \(12, 13, 3\)"),
         (np.zeros((12, 12), np.uint8), np.zeros((12, 12), np.uint8), r"The first picture has shape \(12, 12\)"),
         (np.zeros((12, 12, 3), np.uint8), np.zeros((12, 12, 3)), "The second picture is float64"),
-        (np.zeros((10, 12, 3), np.uint8), np.zeros((10, 12, 3), np.uint8), "12x10 pixels; SSIM needs at least 11x11"),
+        (np.zeros((10, 12, 3), np.uint8), np.zeros((10, 12, 3), np.uint8), "12x10 px, SSIM needs at least 11x11"),
     ],
 )
 def test_ssim_refuses(a: np.ndarray, b: np.ndarray, sentence: str) -> None:

@@ -28,14 +28,20 @@ def test_discriminator_has_the_size_of_the_reference() -> None:
 
 
 def test_generator_keys_are_those_of_the_reference() -> None:
-    keys = {key.removesuffix(".weight") for key in ResnetGenerator(GeneratorConfig()).state_dict() if key.endswith("weight")}
+    keys = {
+        key.removesuffix(".weight") for key in ResnetGenerator(GeneratorConfig()).state_dict() if key.endswith("weight")
+    }
 
     blocks = {f"model.{block}.conv_block.{layer}" for block in range(10, 19) for layer in (1, 5)}
     assert keys == {"model.1", "model.4", "model.7", "model.19", "model.22", "model.26"} | blocks
 
 
 def test_discriminator_keys_are_those_of_the_reference() -> None:
-    keys = {key.removesuffix(".weight") for key in PatchDiscriminator(DiscriminatorConfig()).state_dict() if key.endswith("weight")}
+    keys = {
+        key.removesuffix(".weight")
+        for key in PatchDiscriminator(DiscriminatorConfig()).state_dict()
+        if key.endswith("weight")
+    }
 
     assert keys == {f"model.{layer}" for layer in (0, 2, 5, 8, 11)}
 
@@ -78,7 +84,9 @@ def test_generator_computes_what_the_paper_describes() -> None:
 
     ours = generator(picture)
 
-    torch.testing.assert_close(ours, generator_from_the_paper(generator.state_dict(), picture, blocks=2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        ours, generator_from_the_paper(generator.state_dict(), picture, blocks=2), rtol=0, atol=1e-5
+    )
 
 
 def generator_from_the_paper(weights: dict[str, Tensor], x: Tensor, *, blocks: int) -> Tensor:

@@ -65,6 +65,8 @@ def test_a_restored_buffer_gives_the_same_answers() -> None:
     restored = ReplayBuffer(5, seed=99)
     restored.load_state_dict(buffer.state_dict())
 
-    answers = [(buffer.query(picture(n)).mean().item(), restored.query(picture(n)).mean().item()) for n in range(20, 120)]
+    answers = [
+        (buffer.query(picture(n)).mean().item(), restored.query(picture(n)).mean().item()) for n in range(20, 120)
+    ]
 
     assert all(ours == theirs for ours, theirs in answers)

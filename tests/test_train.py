@@ -10,8 +10,13 @@ import torch
 from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train import checkpoint as checkpoints
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint, load_config, load_generator, save_checkpoint
+from cyclegan_edge.train.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_config,
+    load_generator,
+    save_checkpoint,
+)
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data import find_pictures
 from cyclegan_edge.train.loop import choose_device, fit
@@ -145,10 +150,12 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_one_sentence(
         Path(path).write_bytes(b"half a checkp")
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(checkpoints.torch, "save", full_disk)
+    monkeypatch.setattr(torch, "save", full_disk)
     state.step = 1
 
-    with pytest.raises(CheckpointError, match=r"could not be written \(\[Errno 28\] No space left on device\).*step_0000000.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"could not be written \(\[Errno 28\] No space left on device\).*step_0000000.pt"
+    ):
         save_checkpoint(tmp_path, config, state)
     assert find_checkpoint(tmp_path) == kept
     assert kept.read_bytes() == before
@@ -204,7 +211,7 @@ def test_a_checkpoint_of_another_format_or_shape_is_refused(data: Path, tmp_path
         load_checkpoint(tmp_path / "other.pt", CPU)
     with pytest.raises(CheckpointError, match="does not fit its own settings"):
         load_generator(tmp_path / "other.pt", "ab")
-    with pytest.raises(CheckpointError, match="settings that this version cannot use .*did you mean 'width'"):
+    with pytest.raises(CheckpointError, match=r"settings that this version cannot use .*did you mean 'width'"):
         load_config(tmp_path / "typo.pt")
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         load_config(tmp_path / "none.pt")

@@ -80,7 +80,9 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainConfig, Trai
             replay.load_state_dict({"pictures": saved["pictures"].to(device), "random": saved["random"]})
         state.step = int(content["step"])
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint.") from error
+        raise CheckpointError(
+            f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint."
+        ) from error
     return config, state
 
 
@@ -92,7 +94,9 @@ def load_generator(path: Path, direction: str) -> tuple[TrainConfig, ResnetGener
     try:
         generator.load_state_dict(content["networks"][f"generator_{direction}"])
     except (KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint.") from error
+        raise CheckpointError(
+            f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint."
+        ) from error
     return config, generator.eval(), int(content["step"])
 
 
@@ -108,9 +112,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises many kinds; each means the same here
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); use an older one.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({_first_line(error)}); use an older one."
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of this version, expected format {FORMAT} of `cyclegan-edge train`.")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this version, expected format {FORMAT} of `cyclegan-edge train`."
+        )
     return content
 
 

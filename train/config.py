@@ -53,10 +53,27 @@ class TrainConfig:
                 f"discriminator_layers is {self.discriminator_layers}, which leaves no patch of a {self.size} px "
                 f"crop; use fewer layers or a size of at least {shortest}."
             )
-        for name in ("batch", "width", "discriminator_width", "discriminator_layers", "save_every", "sample_every", "log_every"):
+        for name in (
+            "batch",
+            "width",
+            "discriminator_width",
+            "discriminator_layers",
+            "save_every",
+            "sample_every",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1.")
-        for name in ("blocks", "cycle_weight", "identity_weight", "pool", "constant_epochs", "decay_epochs", "workers", "seed"):
+        for name in (
+            "blocks",
+            "cycle_weight",
+            "identity_weight",
+            "pool",
+            "constant_epochs",
+            "decay_epochs",
+            "workers",
+            "seed",
+        ):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more.")
         if not self.learning_rate > 0:
@@ -85,8 +102,8 @@ class TrainConfig:
 def learning_rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     """The share of `learning_rate` that step number `step` (from 0) uses, 0..1.
 
-    By epochs it is the reference's rule: epoch e (from 0) uses 1 - max(0, e + 1 - constant_epochs) / (decay_epochs + 1).
-    By steps it is the same line with finer treads: constant for the first half, then down to 0 just past the last step.
+    By epochs it is the reference's rule: 1 - max(0, e + 1 - constant_epochs) / (decay_epochs + 1) in epoch e (from 0).
+    By steps it is the same line with finer treads: constant for the first half, then down to 0 past the last step.
     """
     if config.steps is not None:
         constant, decay, position = config.steps - config.steps // 2, config.steps // 2, step

@@ -1,9 +1,9 @@
 """The training loop: settings and pictures in, checkpoints, samples and TensorBoard curves out.
 
-    runs/<name>/settings.toml             what decides the weights
-    runs/<name>/checkpoints/step_N.pt     the last two
-    runs/<name>/samples/step_N.jpg        per domain: real, translated, there and back
-    runs/<name>/events.out.tfevents...    losses, learning rate, pairs per second
+runs/<name>/settings.toml             what decides the weights
+runs/<name>/checkpoints/step_N.pt     the last two
+runs/<name>/samples/step_N.jpg        per domain: real, translated, there and back
+runs/<name>/events.out.tfevents...    losses, learning rate, pairs per second
 """
 
 import time
@@ -44,7 +44,9 @@ class Progress:
 def choose_device(config: TrainConfig) -> torch.device:
     """CUDA when there is one and the settings allow it. Raises ConfigError when CUDA is asked for and missing."""
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; check `cyclegan-edge doctor`, or use device=cpu.")
+        raise ConfigError(
+            "device is 'cuda', but torch sees no CUDA device; check `cyclegan-edge doctor`, or use device=cpu."
+        )
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -58,8 +60,8 @@ def fit(
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint at the end.
 
-    `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run ends;
-    continuing it later gives what an uninterrupted run would have given.
+    `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run
+    ends; continuing it later gives what an uninterrupted run would have given.
     """
     device = choose_device(config)
     state = load_checkpoint(resume, device)[1] if resume else new_state(config, device)
@@ -71,7 +73,7 @@ def fit(
 
     crops = Crops(load_size=config.load_size, size=config.size, seed=config.seed)
     pairs = batches(folders, crops, batch=config.batch, start=state.step, stop=total, workers=config.workers)
-    writer = SummaryWriter(str(run), purge_step=state.step + 1)  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(run), purge_step=state.step + 1)
     times = [time.monotonic()]
     try:
         for real_a, real_b in pairs:
@@ -87,20 +89,26 @@ def fit(
             times = [*times[-_SMOOTHING:], time.monotonic()]
             pace = config.batch * (len(times) - 1) / (times[-1] - times[0])
             last = state.step == total or stop()
-            logged = _log(writer, losses, pace, config.learning_rate * factor, state.step) if last or _due(state, config.log_every) else None
+            logged = (
+                _log(writer, losses, pace, config.learning_rate * factor, state.step)
+                if last or _due(state, config.log_every)
+                else None
+            )
             yield Progress(
                 step=state.step,
                 total=total,
                 pairs_per_second=pace,
                 losses=logged,
-                sample=_save_sample(run, writer, pictures, state.step) if last or _due(state, config.sample_every) else None,
+                sample=_save_sample(run, writer, pictures, state.step)
+                if last or _due(state, config.sample_every)
+                else None,
                 checkpoint=save_checkpoint(run, config, state) if last or _due(state, config.save_every) else None,
             )
             if last:
                 break
     finally:
         pairs.close()
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()
 
 
 def _due(state: TrainState, every: int) -> bool:
@@ -117,9 +125,9 @@ def _log(writer: SummaryWriter, losses: Losses, pace: float, rate: float, step: 
     names, values = zip(*losses.items(), strict=True)
     named = dict(zip(names, torch.stack(values).tolist(), strict=True))  # one wait for the device, not eight
     for name, value in named.items():
-        writer.add_scalar(f"loss/{name}", value, step)  # type: ignore[no-untyped-call]
-    writer.add_scalar("learning_rate", rate, step)  # type: ignore[no-untyped-call]
-    writer.add_scalar("pairs_per_second", pace, step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(f"loss/{name}", value, step)
+    writer.add_scalar("learning_rate", rate, step)
+    writer.add_scalar("pairs_per_second", pace, step)
     return named
 
 
@@ -131,7 +139,7 @@ def _save_sample(run: Path, writer: SummaryWriter, pictures: Pictures, step: int
     )  # fmt: skip
     grid = make_grid(torch.stack([picture[0] for picture in rows]), nrow=3, normalize=True, value_range=(-1, 1))
     image = _to_uint8(grid)
-    writer.add_image("sample", image, step, dataformats="HWC")  # type: ignore[no-untyped-call]
+    writer.add_image("sample", image, step, dataformats="HWC")
     path = run / "samples" / f"step_{step:07d}.jpg"
     path.parent.mkdir(exist_ok=True)
     write_image(path, image)

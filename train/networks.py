@@ -59,7 +59,12 @@ class ResnetGenerator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         width = config.width
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(3, width, 7),
+            nn.InstanceNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
         for channels in (width, 2 * width):  # (N, width, H, W) -> (N, 4 width, H/4, W/4)
             layers += [
                 nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),

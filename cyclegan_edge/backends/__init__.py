@@ -4,7 +4,7 @@
 holds a plan that this device runs, else ONNX Runtime, and says in a sentence each what it passed over and why.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,8 +15,7 @@ from cyclegan_edge.errors import ConfigError, EngineError
 
 EngineName = Literal["auto", "tensorrt", "onnxruntime", "openvino"]
 
-INSTALL = {  # engine, which is also the name of its module: the command that adds it
-    "tensorrt": "pip install 'cyclegan-edge[tensorrt]'",  # on a Jetson, JetPack brings it
+INSTALL = {  # engine, which is also the name of its module: the command that adds it; TensorRT's depends on the machine
     "onnxruntime": "pip install onnxruntime",
     "openvino": "pip install 'cyclegan-edge[openvino]'",
 }
@@ -56,10 +55,10 @@ def open_backend(
         case "auto":
             return _open_fastest(bundle, precision, threads)
         case "tensorrt":
-            _require("tensorrt")
-            from cyclegan_edge.backends.trt import TrtBackend  # type: ignore[import-not-found,unused-ignore]
+            from cyclegan_edge.backends.trt import TrtBackend
 
-            return Opened(TrtBackend(bundle, precision=precision), ())
+            best: Precision = "fp16" if bundle.artifact("tensorrt", "fp16") else "fp32"
+            return Opened(TrtBackend(bundle, precision=precision or best), ())
         case "onnxruntime":
             _require("onnxruntime")
             from cyclegan_edge.backends.ort import OrtBackend
@@ -86,6 +85,12 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
     return Opened(backend, (f"TensorRT was passed over: {reason}",))
 
 
-def _require(engine: Literal["tensorrt", "onnxruntime", "openvino"]) -> None:
-    if find_spec(engine) is None:
-        raise EngineError(f"The engine {engine} is not installed; add it with `{INSTALL[engine]}`.")
+def _require(engine: Literal["onnxruntime", "openvino"]) -> None:
+    try:
+        import_module(engine)
+    except ModuleNotFoundError as error:
+        raise EngineError(f"The engine {engine} is not installed; add it with `{INSTALL[engine]}`.") from error
+    except ImportError as error:
+        raise EngineError(
+            f"The engine {engine} does not load ({error}); repair it with `{INSTALL[engine]}`."
+        ) from error

@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from cyclegan_edge.cli.data import data
+from cyclegan_edge.cli.demo import demo
+from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
+from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
@@ -49,9 +52,13 @@ def options(
 ) -> None:
     """CycleGAN from a folder of pictures to a live camera on a small device."""
 
+
 app.command()(train)
-app.command()(webcam)
 app.command()(export)
+app.command()(webcam)
+app.command()(translate)
+app.command()(doctor)
+app.command()(demo)
 app.add_typer(data, name="data")
 
 

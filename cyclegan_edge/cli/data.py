@@ -36,4 +36,6 @@ def write_scenes(out: Path, *, train: int, test: int, size: int, seed: int) -> N
         task = bar.add_task("rendering", note="", total=2 * train + 3 * test)
         for _ in write_dataset(out, train=train, test=test, size=size, seed=seed):
             bar.advance(task)
-    console.print(f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold].")
+    console.print(
+        f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold]."
+    )

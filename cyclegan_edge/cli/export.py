@@ -1,12 +1,16 @@
 """`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 
-from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from cyclegan_edge.export.config import ExportConfig
 
 MODELS = Path("models")
 
@@ -14,12 +18,18 @@ MODELS = Path("models")
 def export(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A run, a checkpoint, or a bundle that lacks its engine. [default: the newest run]", show_default=False),
+        typer.Argument(help="A run, a checkpoint, or a bundle that lacks its engine.", show_default="the newest run"),
     ] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")
+    ] = False,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
-    name: Annotated[str | None, typer.Option(help="The bundle is written to models/NAME. [default: the run's name]")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Pictures to compare with PyTorch on. [default: the run's test pictures]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Pictures to compare with PyTorch on.", show_default="the run's test pictures")
+    ] = None,
     compare: Annotated[int, typer.Option(help="How many pictures are compared.")] = 16,
 ) -> None:
     """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
@@ -52,6 +62,28 @@ def export_to(checkpoint: Path, folder: Path, config: "ExportConfig") -> Path:
     return folder
 
 
+def build_engine_in(folder: Path) -> None:
+    """Build the TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
+    from cyclegan_edge.export.engine import add_engine
+    from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
+
+    if tensorrt_version() is None:
+        console.print(
+            f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
+            f"The half-precision graph is written. To finish on the device, copy {folder} there and type "
+            f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
+        )
+        return
+    with progress_bar() as bar:
+        task = bar.add_task("building", note="", total=None)
+
+        def report(phase: str, done: int, total: int) -> bool:
+            bar.update(task, completed=done, total=total, note=phase)
+            return True
+
+        add_engine(folder, report=report, say=lambda line: console.print(f"  {line}", markup=False))
+
+
 def find_source(source: Path | None) -> tuple[Path, Path]:
     """The run and the checkpoint that `source` means: a run, a checkpoint file, or None for the newest run."""
     from cyclegan_edge.cli.train import RUNS
@@ -60,10 +92,14 @@ def find_source(source: Path | None) -> tuple[Path, Path]:
 
     if source is not None and source.is_file():
         return source.resolve().parent.parent, source
-    run = source if source is not None else newest(RUNS, "settings.toml")
+    run = source if source is not None else newest(RUNS, "checkpoints")
     if run is None:
-        raise CheckpointError(f"There is no run in {RUNS}; train one with `cyclegan-edge train DATA`, or name a checkpoint.")
+        raise CheckpointError(
+            f"There is no run in {RUNS}; train one with `cyclegan-edge train DATA`, or name a checkpoint."
+        )
     checkpoint = find_checkpoint(run)
     if checkpoint is None:
-        raise CheckpointError(f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those.")
+        raise CheckpointError(
+            f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
+        )
     return run, checkpoint

@@ -22,13 +22,21 @@ RUNS = Path("runs")
 
 
 def train(
-    data: Annotated[Path | None, typer.Argument(help="Folder that holds trainA/ and trainB/.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="The run is written to runs/NAME. [default: the data folder's name]")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder that holds trainA/ and trainB/.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run is written to runs/NAME.", show_default="the data folder's name")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Stop after this many steps, instead of 200 epochs.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the training crops in pixels. [default: 256]")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance width=32.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue runs/NAME, or the newest run, where it stopped.")] = False,
+    size: Annotated[int | None, typer.Option(help="Side of the training crops in pixels.", show_default="256")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance width=32.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue runs/NAME, or the newest run, where it stopped.")
+    ] = False,
 ) -> None:
     """Train a CycleGAN on DATA and leave checkpoints, samples and TensorBoard curves in runs/NAME.
 
@@ -39,12 +47,17 @@ def train(
 
     if resume:
         if config or size or steps or set_:
-            raise ConfigError("A run continues with the settings it was started with; leave out --config, --size, --steps and --set.")
+            raise ConfigError(
+                "A run continues with the settings it was started with; leave out --config, --size, --steps and --set."
+            )
         run, settings, checkpoint = _find_run(name, data)
     else:
-        known = {key: value for key, value in {"data": data, "steps": steps, "size": size}.items() if value is not None}
+        given = {"data": data and data.resolve(), "steps": steps, "size": size}
+        known = {key: value for key, value in given.items() if value is not None}
         if data is None and config is None:
-            raise ConfigError("No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`.")
+            raise ConfigError(
+                "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
+            )
         settings = load_settings(TrainConfig, config, set_ or [], **known)
         run, checkpoint = _new_run(name or settings.data.resolve().name), None
     train_in(run, settings, checkpoint)
@@ -57,11 +70,16 @@ def train_in(run: Path, settings: "TrainConfig", checkpoint: Path | None = None)
     from cyclegan_edge.train.loop import choose_device, fit
 
     device = choose_device(settings)
-    console.print(f"Training in [bold]{run}[/bold] on {_describe(device)}: {settings.size} px, width {settings.width}, {settings.blocks} blocks.")
+    console.print(
+        f"Training in [bold]{run}[/bold] on {_describe(device)}: "
+        f"{settings.size} px, width {settings.width}, {settings.blocks} blocks."
+    )
     with progress_bar() as bar:
         task = bar.add_task("reading", note="", total=None)
         folders = find_pictures(
-            settings.data, workers=settings.workers, report=lambda done, total: bar.update(task, completed=done, total=total)
+            settings.data,
+            workers=settings.workers,
+            report=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _warn(folders)
     console.print(f"{len(folders.a)} pictures of A, {len(folders.b)} of B, {len(folders)} pairs an epoch.")
@@ -75,7 +93,10 @@ def train_in(run: Path, settings: "TrainConfig", checkpoint: Path | None = None)
     if not losses:
         console.print("The run has all its steps already; there was nothing left to train.")
     elif last.step < last.total:
-        console.print(f"Stopped after step {last.step} of {last.total}; go on with [bold]cyclegan-edge train --resume --name {run.name}[/bold].")
+        console.print(
+            f"Stopped after step {last.step} of {last.total}; "
+            f"go on with [bold]cyclegan-edge train --resume --name {run.name}[/bold]."
+        )
     return losses
 
 
@@ -85,7 +106,7 @@ def _find_run(name: str | None, data: Path | None) -> "tuple[Path, TrainConfig, 
     from cyclegan_edge.files import newest
     from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
 
-    run = RUNS / name if name else newest(RUNS, "settings.toml")
+    run = RUNS / name if name else newest(RUNS, "checkpoints")
     if run is None:
         raise CheckpointError(f"There is no run in {RUNS} to continue; start one with `cyclegan-edge train DATA`.")
     checkpoint = find_checkpoint(run)
@@ -93,7 +114,7 @@ def _find_run(name: str | None, data: Path | None) -> "tuple[Path, TrainConfig, 
         raise CheckpointError(f"{run} has no checkpoint to continue from; start again with `cyclegan-edge train DATA`.")
     console.print(f"Continuing from [bold]{checkpoint}[/bold].")
     settings = load_config(checkpoint)
-    return run, replace(settings, data=data) if data else settings, checkpoint
+    return run, replace(settings, data=data.resolve()) if data else settings, checkpoint
 
 
 def _new_run(name: str) -> Path:

@@ -25,9 +25,7 @@ def _camera(seed: int, size: tuple[int, int]) -> Camera:
     return Camera(Landscape.from_seed(seed), size)
 
 
-def render(
-    seed: int, season: Season, *, size: tuple[int, int] = (256, 256), pan: float = 0.0
-) -> npt.NDArray[np.uint8]:
+def render(seed: int, season: Season, *, size: tuple[int, int] = (256, 256), pan: float = 0.0) -> npt.NDArray[np.uint8]:
     """World number `seed` in `season`: RGB, uint8 (height, width, 3). The same arguments give the same bytes.
 
     seed   any integer >= 0; every one is another world

@@ -1,23 +1,26 @@
 """A folder of unpaired pictures, as train/ reads it, and the truth that real unpaired data never has.
 
-    trainA/ testA/   summer        trainB/ testB/   winter, of other worlds        truthB/   the winter of testA/
+trainA/ testA/   summer        trainB/ testB/   winter, of other worlds        truthB/   the winter of testA/
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
 from cyclegan_edge.errors import DataError
-from cyclegan_edge.scenes.camera import Camera
+from cyclegan_edge.scenes.camera import LARGEST, SMALLEST, Camera
 from cyclegan_edge.scenes.landscape import Landscape, Season
 
 MOST = 100_000  # pictures per folder; also how far the worlds of two folders lie apart
 
 
 def _refuse_bad(out: Path, *, train: int, test: int, size: int, seed: int) -> None:
-    for name, value, low, high in (("train", train, 1, MOST), ("test", test, 1, MOST), ("size", size, 32, 2048)):
+    for name, value, low, high in (
+        ("train", train, 1, MOST),
+        ("test", test, 1, MOST),
+        ("size", size, SMALLEST, LARGEST),
+    ):
         if not low <= value <= high:
             raise DataError(f"{name} is {value}, expected {low} to {high}; choose a number in between.")
     if seed < 0:
@@ -25,7 +28,9 @@ def _refuse_bad(out: Path, *, train: int, test: int, size: int, seed: int) -> No
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, expected a folder or nothing; choose another place.")
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty, expected an empty folder or none; choose another place or empty it first.")
+        raise DataError(
+            f"{out} is not empty, expected an empty folder or none; choose another place or empty it first."
+        )
 
 
 def _write(picture: Path, camera: Camera, season: Season) -> Path:
@@ -36,10 +41,12 @@ def _write(picture: Path, camera: Camera, season: Season) -> Path:
         if not done:
             raise OSError("OpenCV could not encode it as PNG")
         passing.write_bytes(encoded.tobytes())
-        os.replace(passing, picture)
+        passing.replace(picture)
     except OSError as error:
         passing.unlink(missing_ok=True)
-        raise DataError(f"{picture} could not be written ({error}); free some space or choose another place.") from error
+        raise DataError(
+            f"{picture} could not be written ({error}); free some space or choose another place."
+        ) from error
     return picture
 
 
@@ -48,7 +55,7 @@ def write_dataset(out: Path, *, train: int = 200, test: int = 40, size: int = 25
 
     train, test   pictures per folder, 1..100000
     size          side in px, 32..2048
-    seed          >= 0; the same seed gives the same bytes, no world is in two folders (but truthB/ shows those of testA/)
+    seed          >= 0; the same seed gives the same bytes, no world is in two folders, but for truthB/ and testA/
 
     The arguments are checked when it is called, the pictures are made as the iterator is advanced.
     Raises DataError when a number is out of bounds, `out` is not empty or cannot be written.

@@ -9,15 +9,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles
 
 Floats = npt.NDArray[np.float32]
+View = float | npt.NDArray[np.float64]  # m; an array gives every row its own viewer
 Season = Literal["summer", "winter"]
 Feature = Literal["lake", "road", "fields", "forest"]
 
-NEAR, FAR = 10.0, 15000.0  # m, first and last distance that is drawn
+NEAR, FAR = 11.0, 14000.0  # m, first and last distance that is drawn
 MATERIALS = (
-    "meadow", "dry meadow", "crop", "wheat", "soil", "rock", "alpine", "conifer", "conifer top", "broadleaf",
+    "meadow", "dry meadow", "crop", "wheat", "soil", "rock", "scree", "alpine", "conifer", "conifer top", "broadleaf",
     "broadleaf top", "road", "shore",
 )  # fmt: skip
 
@@ -45,14 +47,16 @@ class Landscape:
 
     @classmethod
     def from_seed(cls, seed: int) -> "Landscape":
-        """The world number `seed` (any integer >= 0)."""
+        """The world number `seed`, an integer >= 0; DataError for a negative one."""
+        if seed < 0:
+            raise DataError(f"seed is {seed}, expected 0 or more; choose another number.")
         rng = np.random.default_rng((0x5CE0E, seed))
         features: tuple[Feature, ...] = ("lake", "lake", "lake", "road", "road", "fields", "fields", "forest")
         feature = features[int(rng.integers(len(features)))]
-        toward_sun = rng.uniform() < 0.15
+        toward_sun = rng.uniform() < 0.12
         side = 1 if rng.uniform() < 0.5 else -1
         azimuth = side * np.radians(rng.uniform(8, 28) if toward_sun else rng.uniform(60, 140))
-        elevation = np.radians(rng.uniform(9, 17) if toward_sun else rng.uniform(22, 48))
+        elevation = np.radians(rng.uniform(12, 19) if toward_sun else rng.uniform(22, 48))
         alpine = rng.uniform() < 0.7
         return cls(
             seed=seed,
@@ -60,8 +64,8 @@ class Landscape:
             horizon=rng.uniform(0.40, 0.50),
             eye=rng.uniform(6, 10),
             drop=rng.uniform(7, 13) if feature == "lake" else rng.uniform(4, 22),
-            hills=rng.uniform(35, 110),
-            mountains=rng.uniform(1100, 2000) if alpine else rng.uniform(150, 500),
+            hills=rng.uniform(50, 190),
+            mountains=rng.uniform(1000, 2100) if alpine else rng.uniform(150, 500),
             forest=rng.uniform(0.6, 0.8) if feature == "forest" else rng.uniform(0.3, 0.6),
             trees=rng.uniform(0.2, 0.75),
             conifers=rng.uniform(0.35, 0.95) if alpine else rng.uniform(0.1, 0.7),
@@ -91,105 +95,148 @@ class Landscape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ground:
-    """The land at many places at once; every array is float32 and has the shape of the places."""
+    """The land at D distances and W places each; every array is float32 (D, W) unless said otherwise."""
 
     height: Floats  # m, of the soil or the lake bed
-    wide: Floats  # (..., 4) noise over 2.4 km
-    local: Floats  # (..., 4) noise over 300 m
-    ridge: Floats  # 0..1, mountain relief
+    wide: Floats  # (D, W, 4) noise over 3 km
+    local: Floats  # (D, W, 4) noise over 300 m
 
 
-def smooth(x: Floats, low: float, high: float) -> Floats:
+def smooth(x: npt.NDArray[np.floating], low: float, high: float) -> Floats:
     """0 below low, 1 above high, a smooth ramp between; high may be the smaller one."""
-    t = np.clip((x - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return t * t * (3 - 2 * t)
+    t = (x - np.float32(low)) * np.float32(1 / (high - low))
+    np.clip(t, 0, 1, out=t)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 class Survey:
-    """Reads the tiles for one landscape; `x` is relative to a viewer who stands at `view` metres (any size)."""
+    """Reads the tiles for one landscape.
+
+    Places are x (D, W), m to the right of a viewer who stands at `view` m (any size), and z (D, 1), m away and rising.
+    Most of what there is exists only from some distance on, so it is computed for those rows only.
+    """
 
     def __init__(self, land: Landscape) -> None:
         self.land = land
 
-    def read(self, tile: Floats, x: Floats, z: Floats, view: float, *, period: float, place: int) -> Floats:
-        """`tile` laid over the world once every `period` metres, (h, w) or (h, w, channels)."""
+    def read(self, tile: Floats, x: Floats, z: Floats, view: View, *, period: float, place: int) -> Floats:
+        """`tile` laid over the world once every `period` metres, (D, W) or (D, W, channels)."""
         k = tiles.SIDE / period
         start = (view * k + self.land.offsets[place]) % tiles.SIDE  # in double precision: the walk is endless
-        return tiles.sample(tile, x * np.float32(k) + np.float32(start), z * np.float32(k) + self.land.offsets[place + 1])
+        v = np.empty_like(x)
+        v[:] = z * np.float32(k) + np.float32(self.land.offsets[place + 1])
+        return tiles.sample(tile, x * np.float32(k) + np.asarray(start, np.float32), v)
 
-    def ground(self, x: Floats, z: Floats, view: float) -> Ground:
-        """Height and noise at `x`, `z` (m, float32, same 2-d shape)."""
+    def ground(self, x: Floats, z: Floats, view: View) -> Ground:
+        """Height of the land and the noise it was made from."""
         land = self.land
-        wide = self.read(tiles.fbm(), x, z, view, period=2400, place=0)
+        wide = self.read(tiles.fbm(), x, z, view, period=3000, place=0)
         local = self.read(tiles.fbm(), x, z, view, period=310, place=2)
-        ridge = self.read(tiles.ridges(), x, z, view, period=34000, place=4)
-        valley = -land.drop * smooth(z, NEAR, 75)
+        far = _beyond(z, 400)
+        local[far] *= smooth(z[far], 2500, 400)[..., None]  # finer than the slices there: it would be mere noise
+        height = np.empty_like(x)
+        height[:] = -land.drop * smooth(z, NEAR, 75)
         if land.feature == "lake":
-            far_shore = land.drop * 1.1 * smooth(z + 60 * wide[..., 0], 330, 560)
-            valley = valley + far_shore + 1.3 * local[..., 0] * smooth(z, 15, 60)
+            height += 1.3 * smooth(z, 15, 60) * local[..., 0]
+            far = _beyond(z, 150)
+            height[far] += land.drop * 1.1 * smooth(z[far] + 60 * wide[far][..., 0], 330, 560)
         else:
-            valley = valley + (0.35 + 1.5 * smooth(z, 30, 250)) * local[..., 0]
-        start = 420.0 if land.feature == "lake" else 180.0
-        rolling = land.hills * smooth(z, start, 2300) * (0.55 + 0.5 * wide[..., 0])
-        peaks = land.mountains * smooth(z, 2200, 8000) * (0.16 + 0.84 * ridge)
-        foothills = 0.13 * min(land.mountains, 900) * smooth(z, 900, 3500) * np.maximum(wide[..., 1] + 0.4, 0)
-        return Ground(height=valley + rolling + peaks + foothills, wide=wide, local=local, ridge=ridge)
+            height += (0.35 + 2.2 * smooth(z, 30, 250)) * local[..., 0]
+        far = _beyond(z, 180)
+        rise = land.hills * smooth(z[far], 420 if land.feature == "lake" else 180, 2300)
+        height[far] += rise * (0.55 + 0.5 * wide[far][..., 0])
+        far = _beyond(z, 900)
+        rise = 0.13 * min(land.mountains, 900) * smooth(z[far], 900, 3500)
+        height[far] += rise * np.maximum(wide[far][..., 1] + 0.4, 0)
+        far = _beyond(z, 2200)
+        if far.start < len(z):
+            ridge = self.read(tiles.ridges(), x[far], z[far], view, period=46000, place=4)
+            height[far] += land.mountains * smooth(z[far], 2200, 8000) * (0.16 + 0.84 * ridge)
+        return Ground(height=height, wide=wide, local=local)
 
-    def cover(self, x: Floats, z: Floats, view: float, ground: Ground) -> tuple[Floats, Floats, Floats]:
-        """Share of forest 0..1, share of conifers in it 0..1, and height of the canopy in metres."""
-        land = self.land
+    def wooded(self, ground: Ground) -> Floats:
+        """Where forest wants to be: above 0."""
+        return ground.wide[..., 1] + 0.35 * ground.local[..., 1] + np.float32((self.land.forest - 0.5) * 2.4)
+
+    def cover(self, x: Floats, z: Floats, view: float, ground: Ground) -> tuple[slice, Floats, Floats, Floats]:
+        """The rows where forest can be, and for them its share 0..1, that of conifers in it, and the canopy in m."""
+        land, rows = self.land, _beyond(z, 250)
+        x, z, height, local = x[rows], z[rows], ground.height[rows], ground.local[rows]
         crowns = self.read(tiles.crowns(), x, z, view, period=420, place=6)
-        bias = (land.forest - 0.5) * 2.4
-        wish = ground.wide[..., 1] + 0.35 * ground.local[..., 1] + bias
-        treeline = smooth(ground.height + 90 * ground.local[..., 2], 950, 650)
-        forest = smooth(wish, 0.0, 0.25) * treeline * smooth(z, 150, 230)
+        wish = self.wooded(ground)[rows] - 4 * smooth(z, 400, 250)  # nearer, single trees make the forest
+        forest = smooth(wish, 0.0, 0.08)  # an edge, not a fade: half a tree is fog
+        forest *= smooth(height + 90 * local[..., 2], 700, 560)
         if land.feature == "lake":
-            forest = forest * smooth(ground.height - land.water_level, 0.4, 1.5)
-        needles = smooth(ground.wide[..., 2] + 0.3 * ground.local[..., 3] + (land.conifers - 0.5) * 3.6, -0.25, 0.25)
-        needles = np.maximum(needles, smooth(ground.height, 220, 420))
+            forest *= smooth(height, land.water_level + 0.4, land.water_level + 1.5)
+        wish = ground.wide[rows][..., 2] + 0.3 * local[..., 3] + (land.conifers - 0.5) * 3.6 + height * (1 / 250)
+        needles = smooth(wish, -0.25, 0.25)
         bump = crowns[..., 1] + needles * (crowns[..., 0] * 1.35 - crowns[..., 1])
-        canopy = forest * (5 + 12 * bump)
-        return forest, needles, canopy
+        flat = smooth(z, 350, 1600)  # far away crowns are finer than the slices
+        canopy = forest * (5 + 12 * (bump + flat * (0.45 - bump)))
+        return rows, forest, needles, canopy
 
-    def materials(self, x: Floats, z: Floats, view: float, ground: Ground, forest: Floats, needles: Floats,
-                  canopy: Floats, steep: Floats) -> Floats:  # fmt: skip
-        """How much of each of MATERIALS is seen, float32 (materials, h, w), adding up to 1 everywhere.
+    def materials(self, x: Floats, z: Floats, view: float, ground: Ground, steep: Floats,
+                  cover: tuple[slice, Floats, Floats, Floats]) -> Floats:  # fmt: skip
+        """How much of each of MATERIALS is seen, float32 (materials, D, W), adding up to 1 everywhere.
 
         `steep` is the slope of the soil in metres per metre.
         """
-        land = self.land
+        land, local, height = self.land, ground.local, ground.height
         weight = np.zeros((len(MATERIALS), *x.shape), np.float32)
         at = dict(zip(MATERIALS, weight, strict=True))
-        dry = smooth(0.55 * ground.local[..., 2] + 0.4 * ground.wide[..., 3] + (land.dryness - 0.5) * 2, -0.7, 0.9)
-        at["dry meadow"][:] = dry
-        at["meadow"][:] = 1 - dry
+        at["dry meadow"][:] = smooth(
+            0.55 * local[..., 2] + 0.4 * ground.wide[..., 3] + (land.dryness - 0.5) * 2, -0.7, 0.9
+        )
+        np.subtract(1, at["dry meadow"], out=at["meadow"])
         if land.feature != "forest":
-            patch = self.read(tiles.fields(), x, z * np.float32(0.6), view, period=2600, place=8)
-            farmed = smooth(z, 110, 170) * smooth(steep, 0.30, 0.16) * smooth(ground.height, 170, 110)
-            kind = patch[..., 0]
-            for name, low, high in (("crop", 0.30, 0.48), ("wheat", 0.48, 0.72), ("soil", 0.72, 0.86)):
-                here = farmed * ((kind > low) & (kind <= high))
-                weight[:2] *= 1 - here
-                at[name][:] = here
-            hedge = farmed * patch[..., 1] * 0.9
-            weight *= 1 - hedge
-            at["broadleaf"][:] += hedge
+            self._farm(weight, x, z, view, ground, steep)
         if land.feature == "road":
-            middle = 46 + 9 * np.sin((x + np.float32(view % 5026.548)) * np.float32(1 / 80)) + 4 * ground.local[..., 3]
-            self._paint(weight, "road", smooth(np.abs(z - middle), 4.2, 3.0))
+            rows = _between(z, 20, 90)
+            bend = np.sin((x[rows] + np.float32(view % (160 * np.pi))) * np.float32(1 / 80))
+            middle = 46 + 9 * bend + 4 * local[rows][..., 3]
+            _paint(weight, rows, "road", smooth(np.abs(z[rows] - middle), 4.2, 3.0))
         if land.feature == "lake":
-            self._paint(weight, "shore", smooth(ground.height - land.water_level, 0.75, 0.2) * smooth(z, FAR, 900))
-        self._paint(weight, "alpine", smooth(ground.height + 80 * ground.local[..., 2], 420, 700))
-        rocky = smooth(steep + 0.10 * ground.local[..., 0], 0.52, 0.75) * smooth(z, 300, 900)
-        self._paint(weight, "rock", np.maximum(rocky, smooth(ground.height + 150 * ground.local[..., 3], 1000, 1500) * 0.75))
-        weight *= 1 - forest
+            rows = _between(z, NEAR, 2000)
+            beach = smooth(height[rows], land.water_level + 0.75, land.water_level + 0.2)
+            _paint(weight, rows, "shore", beach * smooth(z[rows], 2000, 900))
+        rows = _beyond(z, 600)
+        bare = height[rows] + 80 * local[rows][..., 2]
+        _paint(weight, rows, "alpine", smooth(bare, 420, 700))
+        _paint(weight, rows, "scree", smooth(bare, 600, 1000))
+        _paint(weight, rows, "rock", smooth(steep[rows] + 0.10 * local[rows][..., 0], 0.70, 1.30))
+        rows, forest, needles, canopy = cover
+        weight[:, rows] *= 1 - forest
         top = smooth(canopy, 8, 17) * np.float32(0.9)
-        for name, share in (("conifer", needles), ("broadleaf", 1 - needles)):
-            at[name] += forest * share * (1 - top)
-            at[f"{name} top"] += forest * share * top
+        for name, share in (("conifer", forest * needles), ("broadleaf", forest * (1 - needles))):
+            at[name][rows] += share * (1 - top)
+            at[f"{name} top"][rows] += share * top
         return weight
 
-    @staticmethod
-    def _paint(weight: Floats, name: str, share: Floats) -> None:
-        weight *= 1 - share
-        weight[MATERIALS.index(name)] += share
+    def _farm(self, weight: Floats, x: Floats, z: Floats, view: float, ground: Ground, steep: Floats) -> None:
+        """Lay fields and hedges over the meadow, in the middle distance where it is flat and low."""
+        rows = _between(z, 90, 5000)
+        patch = self.read(tiles.fields(), x[rows], z[rows] * np.float32(0.6), view, period=2600, place=8)
+        farmed = (
+            smooth(z[rows] + 25 * ground.local[rows][..., 1], 138, 142)
+            * smooth(steep[rows], 0.55, 0.35)
+            * smooth(ground.height[rows], 170, 110)
+        )
+        kind = patch[..., 0]
+        weight[:2, rows] *= 1 - farmed * ((kind > 0.30) & (kind <= 0.86))
+        for name, low, high in (("crop", 0.30, 0.48), ("wheat", 0.48, 0.72), ("soil", 0.72, 0.86)):
+            np.multiply(farmed, (kind > low) & (kind <= high), out=weight[MATERIALS.index(name), rows])
+        _paint(weight, rows, "broadleaf", farmed * patch[..., 1] * np.float32(0.9))
+
+
+def _beyond(z: Floats, low: float) -> slice:
+    return slice(int(np.searchsorted(z[:, 0], low)), len(z))
+
+
+def _between(z: Floats, low: float, high: float) -> slice:
+    return slice(int(np.searchsorted(z[:, 0], low)), int(np.searchsorted(z[:, 0], high)))
+
+
+def _paint(weight: Floats, rows: slice, name: str, share: Floats) -> None:
+    """Cover `share` of what is there with one material."""
+    weight[:, rows] *= 1 - share
+    weight[MATERIALS.index(name), rows] += share

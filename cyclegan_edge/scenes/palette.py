@@ -14,21 +14,24 @@ Floats = npt.NDArray[np.float32]
 
 
 def _srgb(red: float, green: float, blue: float) -> Floats:
-    return (np.array([red, green, blue], np.float32) / 255) ** 2  # gamma 2, as in the final step of the camera
+    return np.asarray(
+        (np.array([red, green, blue], np.float32) / 255) ** 2, np.float32
+    )  # gamma 2, as in the final step of the camera
 
 
 # material: summer colour, summer contrast of its texture, winter colour, winter contrast
 _GROUND: dict[str, tuple[tuple[float, float, float], float, tuple[float, float, float], float]] = {
     "meadow": ((98, 136, 52), 0.60, (242, 245, 250), 0.10),
     "dry meadow": ((158, 156, 82), 0.55, (226, 225, 222), 0.16),
-    "crop": ((66, 116, 50), 0.25, (214, 228, 226), 0.08),
-    "wheat": ((206, 174, 96), 0.22, (232, 214, 190), 0.12),
-    "soil": ((132, 98, 72), 0.35, (186, 170, 160), 0.25),
-    "rock": ((138, 132, 124), 0.65, (126, 130, 142), 0.75),
+    "crop": ((66, 116, 50), 0.25, (221, 229, 233), 0.08),
+    "wheat": ((206, 174, 96), 0.22, (236, 225, 208), 0.12),
+    "soil": ((134, 110, 84), 0.35, (206, 196, 190), 0.2),
+    "rock": ((132, 126, 120), 0.65, (134, 138, 150), 0.6),
+    "scree": ((160, 154, 142), 0.5, (226, 231, 240), 0.25),
     "alpine": ((118, 128, 74), 0.45, (246, 248, 252), 0.12),
     "conifer": ((32, 56, 34), 0.5, (50, 64, 72), 0.5),
     "conifer top": ((66, 98, 50), 0.6, (150, 164, 178), 0.6),
-    "broadleaf": ((60, 92, 34), 0.5, (104, 92, 92), 0.5),
+    "broadleaf": ((60, 92, 34), 0.5, (116, 106, 106), 0.5),
     "broadleaf top": ((120, 156, 58), 0.5, (182, 170, 170), 0.5),
     "road": ((178, 162, 136), 0.25, (176, 172, 174), 0.2),
     "shore": ((158, 148, 122), 0.3, (202, 208, 216), 0.15),
@@ -55,8 +58,8 @@ class Palette:
 
 def palette(land: Landscape, season: Season) -> Palette:
     """The colours of `land` in `season`."""
-    column = 0 if season == "summer" else 2
-    ground = np.array([[*_srgb(*_GROUND[name][column]), _GROUND[name][column + 1]] for name in MATERIALS], np.float32)
+    seen = [_GROUND[name][:2] if season == "summer" else _GROUND[name][2:] for name in MATERIALS]
+    ground = np.array([[*_srgb(*colour), contrast] for colour, contrast in seen], np.float32)
     low = float(np.clip((np.radians(34) - land.sun_elevation) / np.radians(24), 0, 1))  # 1 when the sun is low
     if season == "summer":
         return Palette(
@@ -70,8 +73,8 @@ def palette(land: Landscape, season: Season) -> Palette:
             water=_srgb(34, 72, 82),
             mirror=0.85,
             conifer=(_srgb(78, 112, 60), _srgb(120, 98, 84)),
-            broadleaf=(_srgb(102, 134, 54), _srgb(112, 94, 80)),
-            exposure=1.0,
+            broadleaf=(_srgb(90, 118, 48), _srgb(112, 94, 80)),
+            exposure=1 + 0.4 * low,
         )
     return Palette(
         ground=ground,
@@ -85,5 +88,5 @@ def palette(land: Landscape, season: Season) -> Palette:
         mirror=0.30,
         conifer=(_srgb(74, 92, 96), _srgb(244, 247, 252)),
         broadleaf=(_srgb(132, 118, 112), _srgb(226, 226, 232)),
-        exposure=1.0,
+        exposure=1 + 0.4 * low,
     )

@@ -9,6 +9,7 @@ A stencil is float32 (160, 112, 4), premultiplied by its coverage:
 """
 
 from functools import cache
+from itertools import pairwise
 from typing import Literal, cast
 
 import cv2
@@ -73,7 +74,7 @@ def _limb(canvas: Floats, start: tuple[float, float], end: tuple[float, float], 
     points = [
         (start[0] + (end[0] - start[0]) * t**1.5, start[1] + (end[1] - start[1]) * t) for t in np.linspace(0, 1, 6)
     ]
-    for i, (near, far) in enumerate(zip(points, points[1:], strict=False)):
+    for i, (near, far) in enumerate(pairwise(points)):
         _stroke(canvas, near, far, max(1, round(width * (1 - i / 6))), ink)
 
 
@@ -98,9 +99,10 @@ def _broadleaf(rng: np.random.Generator) -> Stencil:
             leaf = max(0.14, (lit - 0.40 * dy / size) * float(rng.uniform(0.75, 1.2)))
             _stroke(summer, (x + dx, y + dy), (x + dx + 1.2, y + dy + 0.6), int(rng.integers(3, 6)), [leaf, 0.0])
         for dx, dy in np.stack([np.cos(turn), np.sin(turn)], -1)[:38] * size * 1.05:
-            bend = (float(x + 0.5 * dx + rng.normal(0, 1)), float(y + 0.5 * dy - 1.5))
+            root = (float(x + rng.normal(0, 0.3) * size), float(y + rng.normal(0.2, 0.3) * size))
+            bend = (float(0.5 * root[0] + 0.5 * (x + dx) + rng.normal(0, 1)), float(0.5 * root[1] + 0.5 * (y + dy) - 1))
             frost = float(rng.uniform(0.2, 0.95)) * (0.75 + 0.25 * lit)
-            _stroke(winter, (float(x), float(y)), bend, 2, [0.45, 0.1])
+            _stroke(winter, root, bend, 2, [0.45, 0.1])
             _stroke(winter, bend, (x + dx, y + dy - 1), 1, [0.4 * (1 - frost), frost])
     return _finish(summer), _finish(winter)
 
@@ -122,8 +124,9 @@ def coloured(stencil: Floats, leaf: Floats, second: Floats, sun: Floats, sky: Fl
     matrix[0, :3], matrix[1, :3] = leaf * even, second * even
     matrix[2, :3] = 0.5 * (leaf + second) * 0.55 * sun * side
     matrix[3, 3] = 1
-    levels = [np.maximum(stencil.reshape(-1, 4) @ matrix, 0).reshape(stencil.shape)]
+    levels = [np.asarray(np.maximum(cv2.transform(stencil, matrix.T), 0), np.float32)]
     while levels[-1].shape[0] > 10:
         height, width = levels[-1].shape[:2]
-        levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(half, np.float32))
     return levels

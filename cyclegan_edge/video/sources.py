@@ -38,6 +38,7 @@ _LONGEST_PAUSE = 8.0  # s
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
 _CSI_TIMEOUT = 15.0  # s; the sensor takes one or two
+_SILENT = 0  # OpenCV's level for nothing at all
 _OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
 
 
@@ -95,7 +96,7 @@ def has_gstreamer() -> bool:
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV from explaining a failure on stderr while this package does it in one sentence."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used; a person's own value stands
-    level = _set_log_level(0)
+    level = _set_log_level(_SILENT)
     try:
         yield
     finally:
@@ -103,7 +104,7 @@ def quiet_opencv() -> Iterator[None]:
 
 
 def _set_log_level(level: int) -> int:
-    """Set OpenCV's log level, 0 being silent, and return the old one. JetPack still has OpenCV 4."""
+    """Set OpenCV's log level and return the old one. OpenCV 4, which JetPack has, keeps it at the top."""
     if hasattr(cv2, "setLogLevel"):
         return int(cv2.setLogLevel(level))
     return cv2.utils.logging.setLogLevel(level)

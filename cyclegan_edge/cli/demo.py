@@ -1,0 +1,143 @@
+"""`cyclegan-edge demo`: the whole path on rendered landscapes, with no GPU, camera or download."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclegan_edge.translator import Translator
+    from cyclegan_edge.video.frames import Image
+
+NUMBERS = "numbers.json"  # written last; its folder may be replaced by the next demo
+SIZE = 128  # px, of the pictures and of the crops
+PICTURES, TESTS = 150, 16  # of each season
+FRAME = (256, 448)  # height and width of the video's halves
+FRAMES, FPS = 150, 25.0
+COLUMNS = 6  # test pictures in the picture of before and after
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write; a former demo there is replaced.")] = Path("demo"),
+    steps: Annotated[int, typer.Option(min=1, help="Training steps; more look better.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the landscapes and of the training.")] = 0,
+) -> None:
+    """Turn summer into winter: render landscapes, train on them, export, and translate a moving picture."""
+    from cyclegan_edge.cli.data import write_scenes
+    from cyclegan_edge.cli.export import export_to
+    from cyclegan_edge.cli.train import train_in
+    from cyclegan_edge.export.config import ExportConfig
+    from cyclegan_edge.train.checkpoint import find_checkpoint
+    from cyclegan_edge.train.config import TrainConfig
+    from cyclegan_edge.translator import Translator
+
+    _clear(out)
+    console.rule("1 of 4: landscapes in summer (A) and in winter (B)")
+    write_scenes(out / "scenes", train=PICTURES, test=TESTS, size=SIZE, seed=seed)
+    console.rule("2 of 4: training, unpaired")
+    config = TrainConfig(
+        data=out / "scenes",
+        size=SIZE,
+        width=16,
+        blocks=4,
+        discriminator_width=16,
+        steps=steps,
+        save_every=500,
+        seed=seed,
+    )
+    losses = train_in(out / "run", config)
+    console.rule("3 of 4: export, summer to winter")
+    checkpoint = find_checkpoint(out / "run")
+    assert checkpoint is not None  # the run has just ended well
+    model = export_to(checkpoint, out / "model", ExportConfig(compare=TESTS))
+    console.rule("4 of 4: translating")
+    translator = Translator.load(model)
+    numbers = {
+        "losses": losses,
+        "parity": json.loads((model / "manifest.json").read_text())["artifacts"][0]["parity"],
+        "quality": _compare(out / "scenes", translator, out / "before-after.png"),
+        "video": _film(translator, out / "video.mp4"),
+    }
+    (out / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    _print(out, numbers)
+
+
+def _clear(out: Path) -> None:
+    if not out.exists() or not any(out.iterdir()):
+        return
+    known = {"scenes", "run", "model", "before-after.png", "video.mp4", NUMBERS}
+    if strange := sorted(
+        path.name for path in out.iterdir() if path.name not in known and not path.name.startswith(".")
+    ):
+        raise ConfigError(f"{out} holds {strange[0]}, which is no part of a demo; name another folder with --out.")
+    shutil.rmtree(out)
+
+
+def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str, float]:
+    """Translate the summer test pictures, compare them with their true winter, and show some: real, made, true."""
+    from cyclegan_edge.images import list_images, read_image, write_image
+    from cyclegan_edge.metrics import psnr, ssim
+
+    rows = [
+        (summer, translator(summer), read_image(scenes / "truthB" / path.name))
+        for path in list_images(scenes / "testA")
+        for summer in [read_image(path)]
+    ]
+    shown = [np.vstack(row) for row in rows[:COLUMNS]]
+    write_image(picture, np.hstack(shown))
+    return {
+        "pictures": len(rows),
+        "psnr_untranslated_db": float(np.mean([psnr(summer, truth) for summer, _, truth in rows])),
+        "psnr_translated_db": float(np.mean([psnr(made, truth) for _, made, truth in rows])),
+        "ssim_untranslated": float(np.mean([ssim(summer, truth) for summer, _, truth in rows])),
+        "ssim_translated": float(np.mean([ssim(made, truth) for _, made, truth in rows])),
+    }
+
+
+def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
+    """What `webcam --source synthetic --side-by-side --out` does, frame by frame."""
+    from cyclegan_edge.video import overlay
+    from cyclegan_edge.video.loop import translate_frames, warm_up
+    from cyclegan_edge.video.newest import arrange
+    from cyclegan_edge.video.sinks import open_video
+    from cyclegan_edge.video.sources import open_source
+    from cyclegan_edge.video.timings import Timings
+
+    timings = Timings()
+
+    def view(image: "Image", translated: "Image") -> "Image":
+        return overlay.draw(overlay.side_by_side(image, translated), overlay.lines_of(timings.recent()))
+
+    source = arrange(open_source("synthetic", size=FRAME, fps=FPS), live=False)
+    warm_up(translator, FRAME)
+    with open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS, live=False) as sink, progress_bar() as bar:
+        task = bar.add_task("filming", note="", total=FRAMES)
+        for timing in translate_frames(source, translator, sink, view=view, frames=FRAMES):
+            timings.add(timing)
+            bar.advance(task)
+    source.close()
+    report = timings.report()
+    milliseconds = {f"{stage}_ms": value for stage, value in report.median._asdict().items()}
+    about = {"engine": translator.name, "device": translator.device}
+    return {**about, "frames": report.frames, "fps": report.fps, **milliseconds}
+
+
+def _print(out: Path, numbers: dict[str, Any]) -> None:
+    quality, video, parity = numbers["quality"], numbers["video"], numbers["parity"]
+    console.print(
+        f"\nAgainst the true winter of {quality['pictures']} unseen summer pictures: PSNR "
+        f"{quality['psnr_untranslated_db']:.1f} -> [bold]{quality['psnr_translated_db']:.1f} dB[/bold], SSIM "
+        f"{quality['ssim_untranslated']:.2f} -> [bold]{quality['ssim_translated']:.2f}[/bold] by the translation.\n"
+        f"The exported graph is at most {parity['max_levels']} of 255 levels from PyTorch; {video['engine']} on "
+        f"{video['device']} ran {video['fps']:.1f} frames a second.\n\n"
+        f"Look at [bold]{out / 'before-after.png'}[/bold] (summer, translated, true winter) and "
+        f"[bold]{out / 'video.mp4'}[/bold]; the numbers are in {out / NUMBERS}.\n"
+        f"Next: [bold]cyclegan-edge webcam {out / 'model'} --source synthetic[/bold], or your own pictures: "
+        f"[bold]cyclegan-edge train FOLDER[/bold]"
+    )

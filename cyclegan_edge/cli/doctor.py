@@ -1,0 +1,151 @@
+"""`cyclegan-edge doctor`: what this machine can do, what is missing, and the command that would add it. Never fails."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.markup import escape
+
+from cyclegan_edge.cli.console import console
+from cyclegan_edge.errors import CycleGanEdgeError
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of the report."""
+
+    topic: str
+    subject: str
+    found: str  # the version, or why there is none
+    missing: bool = False
+    remedy: str = ""  # the command that would add what is missing
+
+
+def doctor() -> None:
+    """Print what this machine can do, what is missing, and the command that would add it."""
+    facts = examine()
+    width = max(len(fact.subject) for fact in facts)
+    for topic in dict.fromkeys(fact.topic for fact in facts):
+        console.print(f"[bold]{topic}[/bold]")
+        for fact in (fact for fact in facts if fact.topic == topic):
+            mark = "[yellow]-[/yellow]" if fact.missing else "[green]✓[/green]"
+            remedy = f"; [bold]{escape(fact.remedy)}[/bold]" if fact.remedy else ""
+            console.print(f"  {mark} {fact.subject:{width}}  {escape(fact.found)}{remedy}")
+
+
+def examine() -> list[Fact]:
+    """Every fact about this machine, in the order they are printed. Raises nothing."""
+    from cyclegan_edge.backends import INSTALL
+
+    extra = "pip install 'cyclegan-edge[{}]'".format
+    machine, engines, making, camera = "This machine", "Engines", "Training and export", "Camera and screen"
+    return [
+        _probe(machine, "Python", _python),
+        _probe(machine, "cyclegan-edge", lambda: version("cyclegan-edge"), "pip install cyclegan-edge"),
+        _probe(machine, "extension", _extension, "pip install --force-reinstall --no-deps cyclegan-edge"),
+        _probe(engines, "tensorrt", _tensorrt),
+        _probe(engines, "onnxruntime", _onnxruntime, INSTALL["onnxruntime"]),
+        _probe(engines, "openvino", _openvino, INSTALL["openvino"]),
+        _probe(making, "torch", _torch, extra("train,export")),
+        _probe(making, "torchvision", lambda: version("torchvision"), extra("train")),
+        _probe(making, "tensorboard", lambda: version("tensorboard"), extra("train")),
+        _probe(making, "onnx", lambda: version("onnx"), extra("export")),
+        _probe(camera, "OpenCV", _opencv, "pip install opencv-python"),
+        _probe(camera, "cameras", _cameras),
+        _probe(camera, "GStreamer", _gstreamer),
+        _probe(camera, "window", _window),
+        _probe(camera, "web page", lambda: f"starlette {version('starlette')}", extra("web")),
+    ]
+
+
+def _probe(topic: str, subject: str, look: Callable[[], str], remedy: str = "") -> Fact:
+    try:
+        return Fact(topic, subject, look())
+    except CycleGanEdgeError as error:  # its sentence says what to do
+        return Fact(topic, subject, str(error).rstrip("."), missing=True)
+    except ModuleNotFoundError:  # includes a distribution that is not there
+        return Fact(topic, subject, "not installed", missing=True, remedy=remedy)
+    except Exception as error:  # a broken library can fail in any way, and this is where one looks why
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return Fact(topic, subject, f"does not load ({reason})", missing=True, remedy=remedy)
+
+
+def _python() -> str:
+    return (
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    )
+
+
+def _extension() -> str:
+    from cyclegan_edge import preprocess
+
+    return f"runs {preprocess.default_isa()}, of {', '.join(preprocess.available_isas())}"
+
+
+def _tensorrt() -> str:
+    from cyclegan_edge.backends.trt import this_device
+
+    device = this_device()
+    return f"{device.tensorrt} on {device.gpu}, compute capability {device.compute_capability}"
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    providers = (name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
+    return f"{onnxruntime.__version__}, built for {', '.join(providers)}"
+
+
+def _openvino() -> str:
+    import openvino
+
+    return f"{openvino.__version__.split('-')[0]} on {', '.join(openvino.Core().available_devices)}"
+
+
+def _torch() -> str:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device, so the CPU"
+    return f"{torch.__version__} on {gpu}"
+
+
+def _opencv() -> str:
+    import cv2
+
+    return str(cv2.__version__)
+
+
+def _cameras() -> str:
+    from cyclegan_edge.errors import SourceError
+    from cyclegan_edge.video.sources import cameras
+
+    found = [f"{device}{_camera_name(Path(device))}" for device in cameras()]
+    if not found:
+        raise SourceError("no /dev/video* here; plug one in, or try `--source synthetic`.")
+    return ", ".join(found)
+
+
+def _camera_name(device: Path) -> str:
+    try:
+        return f" ({Path('/sys/class/video4linux', device.name, 'name').read_text(encoding='utf-8').strip()})"
+    except OSError:
+        return ""
+
+
+def _gstreamer() -> str:
+    from cyclegan_edge.errors import SourceError
+    from cyclegan_edge.video.sources import has_gstreamer
+
+    if not has_gstreamer():
+        raise SourceError("not in this OpenCV, needed for csi:// cameras only; on a Jetson use JetPack's OpenCV.")
+    return "in this OpenCV"
+
+
+def _window() -> str:
+    from cyclegan_edge.video.sinks import check_display
+
+    check_display()
+    return f"on the display {os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY') or 'of this desktop'}"

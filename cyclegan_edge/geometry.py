@@ -1,0 +1,55 @@
+"""At which height and width a picture is translated. Both are multiples of 4, because the generators halve twice.
+
+aspect    the short side becomes `size`, the shape is kept       what the model saw in training; the default
+stretch   both sides become `size`                               the cheapest, and constant for any camera
+native    the picture's own size, mirrored at the bottom and     the sharpest and slowest
+          the right to a multiple of 4 and cropped again
+"""
+
+from typing import Literal
+
+from cyclegan_edge.bundle import MULTIPLE
+from cyclegan_edge.errors import ConfigError, ImageError
+
+Fit = Literal["aspect", "stretch", "native"]
+
+MIN_SIDE = 8  # px: the residual blocks mirror one pixel at a quarter of the size, so two must be there
+MAX_PIXELS = 1 << 24  # 4096x4096, where one 64-channel float32 layer alone takes 4 GiB
+
+
+def check_fit(fit: Fit, size: int) -> None:
+    """Raise ConfigError for a fit that is none, or a size the generators cannot halve twice."""
+    if fit not in ("aspect", "stretch", "native"):
+        raise ConfigError(f"fit is {fit!r}, expected 'aspect', 'stretch' or 'native'.")
+    if size < MIN_SIDE or size % MULTIPLE:
+        raise ConfigError(
+            f"size is {size}, but the generator halves its input twice, so size must be a multiple of {MULTIPLE} "
+            f"and at least {MIN_SIDE}; try {max(MIN_SIDE, _nearest_multiple(size))}."
+        )
+
+
+def fitted_shape(height: int, width: int, *, fit: Fit, size: int) -> tuple[int, int]:
+    """Height and width of the batch for a picture of `height` x `width` px. Raises ImageError for an enormous batch."""
+    match fit:
+        case "aspect":
+            scale = size / min(height, width)
+            shape = _nearest_multiple(height * scale), _nearest_multiple(width * scale)
+        case "stretch":
+            shape = size, size
+        case "native":
+            shape = _next_multiple(height), _next_multiple(width)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        remedy = "choose the fit 'aspect'" if fit == "native" else "choose a smaller size or the fit 'stretch'"
+        raise ImageError(
+            f"The picture of {width}x{height} px would be translated at {shape[1]}x{shape[0]} px with the fit {fit!r}, "
+            f"more than {MAX_PIXELS / 1e6:.1f} megapixels; {remedy}."
+        )
+    return shape
+
+
+def _nearest_multiple(length: float) -> int:
+    return round(length / MULTIPLE) * MULTIPLE
+
+
+def _next_multiple(length: int) -> int:
+    return max(MIN_SIDE, -(-length // MULTIPLE) * MULTIPLE)

@@ -1,0 +1,325 @@
+"""ONNX graph -> TensorRT engine, built on the device that will run it.
+
+    image, translated    uint8 (N, H, W, 3) RGB, as in the graph
+
+How a half-precision engine is made depends on the TensorRT that is installed:
+
+    10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16)
+    10.12 .. 10.x   strongly typed: from the half graph, which says for each layer what it computes in
+    11.x            always strongly typed; BuilderFlag.FP16 is gone
+
+`graph_precision_needed` says which graph to pass; the other one is refused, because TensorRT would take it without a
+word and build something else. Flags are made from names: their values differ between 10 and 11.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclegan_edge.backends.trt import (
+    CHANNELS,
+    INPUT,
+    OUTPUT,
+    Shape,
+    Told,
+    listen,
+    load_tensorrt,
+    made,
+    release,
+    tensorrt_version,
+    this_device,
+    why_missing,
+)
+from cyclegan_edge.bundle import MULTIPLE, Device, Precision
+from cyclegan_edge.errors import ConfigError, ExportError
+from cyclegan_edge.files import atomic_file
+
+__all__ = [
+    "BuiltEngine",
+    "EngineConfig",
+    "Layer",
+    "Report",
+    "build_engine",
+    "explain",
+    "graph_precision_needed",
+    "tensorrt_version",
+    "user_timing_caches",
+    "why_missing",
+]
+
+Report = Callable[[str, int, int], bool]  # (phase, steps done, steps in all) -> go on? Called from TensorRT's threads.
+
+_STRONGLY_TYPED_SINCE = (10, 12)
+_ALWAYS_STRONGLY_TYPED_SINCE = (11, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Everything that decides an engine besides the graph, the device and TensorRT's version.
+
+    The last two widen where a plan may run, at a cost in speed, for other runtimes than this package's, which opens a
+    plan only on the device and version it was built with. A version-compatible plan carries code of its own, which runs
+    once its reader sets engine_host_code_allowed: do that for plans you built, never for one you were given.
+    """
+
+    shapes: tuple[Shape, Shape, Shape]  # (N, H, W): the smallest, the one to be fastest at, the largest
+    precision: Precision = "fp16"
+    workspace_mib: int = 1024  # scratch memory a layer may use; leaves an 8 GB board, which shares it, room to breathe
+    optimization_level: int = 3  # 0 builds in seconds, 5 tries every kernel; 3 is TensorRT's default
+    timing_caches: Path | None = None  # folder with one file per device: the second build takes a fraction of the first
+    version_compatible: bool = False
+    hardware_compatible: Literal["no", "same_compute_capability", "ampere_plus"] = "no"
+
+    def __post_init__(self) -> None:
+        smallest, best, largest = self.shapes
+        for shape in self.shapes:
+            if min(shape) < 1 or shape[1] % MULTIPLE or shape[2] % MULTIPLE:
+                raise ConfigError(
+                    f"shapes holds {shape}, expected (N, H, W) of at least 1 with H and W multiples of {MULTIPLE}."
+                )
+        if any(not low <= middle <= high for low, middle, high in zip(smallest, best, largest, strict=True)):
+            raise ConfigError(f"shapes is {self.shapes}, expected none of N, H, W to shrink from one to the next.")
+        if self.workspace_mib < 1:
+            raise ConfigError(f"workspace_mib is {self.workspace_mib}, expected at least 1; try 1024.")
+        if not 0 <= self.optimization_level <= 5:
+            raise ConfigError(f"optimization_level is {self.optimization_level}, expected 0 to 5; try 3.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltEngine:
+    """A plan and what its entry in the bundle needs."""
+
+    plan: bytes = field(repr=False)
+    device: Device
+    precision: Precision
+    shapes: tuple[Shape, Shape, Shape]
+    warnings: tuple[str, ...]  # TensorRT's own, oldest first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One line of the layer table, in TensorRT's words."""
+
+    name: str
+    kind: str  # "CaskConvolution"
+    inputs: tuple[str, ...]  # format and type of each: "Channel major FP16 format where channel % 8 == 0"
+    outputs: tuple[str, ...]
+    tactic: str  # the kernel, where TensorRT names one
+
+
+def graph_precision_needed(version: str, precision: Precision = "fp16") -> Precision:
+    """Which ONNX graph TensorRT `version` wants in order to build an engine of `precision`."""
+    return precision if release(version) >= _STRONGLY_TYPED_SINCE else "fp32"
+
+
+def user_timing_caches() -> Path:
+    """Where this user's timing caches lie unless told otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclegan-edge" / "tensorrt"
+
+
+def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = None) -> BuiltEngine:
+    """Build the engine of `graph` for this machine; minutes on a desktop, up to half an hour on a small board.
+
+    `report` hears of every step and stops the build by returning False, as Ctrl-C does; it must not raise.
+    Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
+    """
+    trt, device = load_tensorrt(), this_device()
+    logger, told = listen(trt)
+    builder = made(trt.Builder, logger, told)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        raise ExportError(
+            f"TensorRT {device.tensorrt} cannot read {graph} ({_parser_errors(parser) or told.reason()})."
+        )
+    _check_network(trt, network, graph, config)
+
+    stop = threading.Event()
+    monitor = _progress(trt, report, stop)
+    builder_config = _builder_config(trt, builder, config, monitor)
+    _add_profile(builder, builder_config, network, config.shapes)
+    cache_file = _timing_cache_file(config.timing_caches, device)
+    _load_timing_cache(builder_config, cache_file)
+    plan = _heeding_ctrl_c(lambda: builder.build_serialized_network(network, builder_config), stop)
+    if plan is None and stop.is_set():
+        raise ExportError(f"The engine of {graph} was not built: it was stopped.")
+    if plan is None:
+        raise ExportError(f"TensorRT {device.tensorrt} could not build an engine from {graph} ({told.reason()}).")
+    _save_timing_cache(builder_config, cache_file, told)
+    return BuiltEngine(
+        plan=bytes(plan),
+        device=device,
+        precision=config.precision,
+        shapes=config.shapes,
+        warnings=tuple(told.warnings),
+    )
+
+
+def explain(plan: bytes, shape: Shape) -> tuple[Layer, ...]:
+    """What TensorRT made of each layer for a batch of `shape`. Opens the plan, so never one from a stranger.
+
+    Raises EngineError when TensorRT or the GPU is missing, ExportError when the plan does not open here.
+    """
+    trt = load_tensorrt()
+    logger, told = listen(trt)
+    runtime = made(trt.Runtime, logger, told)
+    engine = runtime.deserialize_cuda_engine(plan)
+    context = None if engine is None else engine.create_execution_context()
+    if context is None or not context.set_input_shape(INPUT, (*shape, CHANNELS)):
+        raise ExportError(f"TensorRT cannot open the plan for a batch of {shape} ({told.reason()}).")
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context  # without it the formats are "N/A due to dynamic shapes"
+    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return tuple(_layer(found) for found in information.get("Layers", ()))
+
+
+def _network_flags(trt: Any) -> int:
+    if _STRONGLY_TYPED_SINCE <= release(trt.__version__) < _ALWAYS_STRONGLY_TYPED_SINCE:
+        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    return 0
+
+
+def _builder_config(trt: Any, builder: Any, config: EngineConfig, monitor: Any) -> Any:
+    builder_config = builder.create_builder_config()
+    builder_config.progress_monitor = monitor
+    builder_config.builder_optimization_level = config.optimization_level
+    builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for `explain`; costs no speed
+    builder_config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace_mib << 20)
+    if config.precision == "fp32":
+        builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
+    elif release(trt.__version__) < _STRONGLY_TYPED_SINCE:
+        builder_config.set_flag(trt.BuilderFlag.FP16)
+    if config.version_compatible:
+        builder_config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    match config.hardware_compatible:
+        case "ampere_plus":
+            builder_config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        case "same_compute_capability":
+            if not hasattr(trt.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY"):
+                raise ExportError(
+                    f"hardware_compatible is {config.hardware_compatible!r}, which TensorRT {trt.__version__} lacks; "
+                    f"try 'ampere_plus'."
+                )
+            builder_config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+    return builder_config
+
+
+def _check_network(trt: Any, network: Any, graph: Path, config: EngineConfig) -> None:
+    """Refuse a graph that is not ours, or not of the precision that this TensorRT needs."""
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    tensors += [network.get_output(index) for index in range(network.num_outputs)]
+    found = [(tensor.name, tensor.dtype) for tensor in tensors]
+    if found != [(INPUT, trt.DataType.UINT8), (OUTPUT, trt.DataType.UINT8)]:
+        names = [name for name, _ in found]
+        raise ExportError(f"{graph} has the tensors {names}, expected uint8 {INPUT!r} in and {OUTPUT!r} out.")
+    results = (network.get_layer(index).get_output(0) for index in range(network.num_layers))
+    halves = any(result.dtype == trt.DataType.HALF for result in results)
+    needed = graph_precision_needed(trt.__version__, config.precision)
+    if halves != (needed == "fp16"):
+        raise ExportError(
+            f"{graph} is {'fp16' if halves else 'fp32'}, but TensorRT {trt.__version__} builds an {config.precision} "
+            f"engine from the {needed} graph; pass that one."
+        )
+
+
+def _add_profile(builder: Any, builder_config: Any, network: Any, shapes: tuple[Shape, Shape, Shape]) -> None:
+    fixed = tuple(network.get_input(0).shape)
+    if -1 not in fixed:  # a graph of fixed size has no profile
+        if any((*shape, CHANNELS) != fixed for shape in shapes):
+            raise ExportError(f"The graph takes only batches of {fixed[:-1]}, but shapes is {shapes}; pass that size.")
+        return
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, *((*shape, CHANNELS) for shape in shapes))
+    builder_config.add_optimization_profile(profile)
+
+
+def _progress(trt: Any, report: Report | None, stop: threading.Event) -> Any:
+    """TensorRT's progress monitor over `report`; it cancels the build once `stop` is set or `report` says no."""
+    lock = threading.Lock()  # TensorRT calls from several threads
+    totals: dict[str, int] = {}
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT ships no types
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._tell(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._tell(phase_name, step + 1, totals.get(phase_name, step + 1))
+            return not stop.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            totals.pop(phase_name, None)
+
+        def _tell(self, phase: str, done: int, total: int) -> None:
+            with lock:
+                totals[phase] = total
+                if report and not stop.is_set() and not report(phase, done, total):
+                    stop.set()
+
+    return Monitor()
+
+
+def _heeding_ctrl_c(build: Callable[[], Any], stop: threading.Event) -> Any:
+    """Build in a second thread: the main one hears Ctrl-C only while it is in Python, not while it is in TensorRT."""
+    built: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            built.set_result(build())
+        except BaseException as error:
+            built.set_exception(error)
+
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        return built.result()
+    except KeyboardInterrupt:
+        stop.set()
+        wait([built])  # until TensorRT has noticed
+        raise
+
+
+def _timing_cache_file(folder: Path | None, device: Device) -> Path | None:
+    """One file per GPU, TensorRT and platform; timings of another would be refused anyway."""
+    name = f"{device.gpu}-{device.compute_capability}-tensorrt-{device.tensorrt}-{device.platform}"
+    return folder / (re.sub(r"[^A-Za-z0-9.]+", "-", name) + ".cache") if folder else None
+
+
+def _load_timing_cache(builder_config: Any, file: Path | None) -> None:
+    if file is None:
+        return
+    cache = builder_config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if cache is None or not builder_config.set_timing_cache(cache, False):  # damaged, or of another device after all
+        builder_config.set_timing_cache(builder_config.create_timing_cache(b""), False)
+
+
+def _save_timing_cache(builder_config: Any, file: Path | None, told: Told) -> None:
+    if file is None:
+        return
+    try:
+        with atomic_file(file) as partial:
+            partial.write_bytes(bytes(builder_config.get_timing_cache().serialize()))
+    except OSError as error:  # the engine in hand is worth more than a quicker next build
+        told.warnings.append(f"The timing cache {file} was not written ({error}).")
+
+
+def _parser_errors(parser: Any) -> str:
+    """TensorRT's words for the first three nodes that it cannot take."""
+    refusals = [parser.get_error(index) for index in range(min(parser.num_errors, 3))]
+    return "; ".join(f"{refusal.node_operator()} {refusal.node_name()}: {refusal.desc()}" for refusal in refusals)
+
+
+def _layer(found: dict[str, Any] | str) -> Layer:
+    if isinstance(found, str):  # a plan built without detailed verbosity names its layers and nothing else
+        return Layer(name=found, kind="", inputs=(), outputs=(), tactic="")
+    return Layer(
+        name=str(found.get("Name", "")),
+        kind=str(found.get("LayerType", "")),
+        inputs=tuple(str(tensor.get("Format/Datatype", "")) for tensor in found.get("Inputs", ())),
+        outputs=tuple(str(tensor.get("Format/Datatype", "")) for tensor in found.get("Outputs", ())),
+        tactic=str(found.get("TacticName", "")),
+    )

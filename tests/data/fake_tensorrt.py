@@ -1,0 +1,202 @@
+"""A `tensorrt` of any version, made from tensorrt_api.json: it records calls and its network inverts the picture.
+
+A name that the version lacks raises AttributeError, an enum has that version's numbers, and work goes through the fake
+libcudart. Loaded by tests/test_tensorrt_flow.py.
+"""
+
+import ctypes
+import enum
+import json
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+API = json.loads((Path(__file__).parent / "tensorrt_api.json").read_text(encoding="utf-8"))
+VERSIONS: list[str] = API["versions"]
+SHAPES = ((1, 256, 256), (1, 256, 320), (2, 512, 512))  # of the engine's profile
+
+
+class Recorded:
+    """An object of a TensorRT class that knows the members of its version, and nothing else."""
+
+    def __init__(self, fake: "Fake", kind: str, **answers: Any) -> None:
+        vars(self).update(_fake=fake, _kind=kind, _answers=answers)
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._fake.fact("classes", self._kind, name)
+        if found is None:
+            raise AttributeError(f"TensorRT {self._fake.version} has no {self._kind}.{name}")
+        if found != "method":
+            return self._answers[name]
+
+        def call(*arguments: Any) -> Any:
+            self._fake.calls.append((f"{self._kind}.{name}", arguments))
+            answer = self._answers.get(name)
+            return answer(*arguments) if callable(answer) else answer
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._fake.fact("classes", self._kind, name) != "rw":
+            raise AttributeError(f"TensorRT {self._fake.version}: {self._kind}.{name} cannot be set")
+        self._fake.calls.append((f"{self._kind}.{name} =", (value,)))
+        self._answers[name] = value
+
+
+class Fake:
+    """A `tensorrt` of one version; its attributes of plain type decide how it behaves."""
+
+    def __init__(self, version: str, cudart: ctypes.CDLL) -> None:
+        self.version, self.cudart = version, cudart
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.parses, self.builds, self.opens, self.runs = True, True, True, True
+        self.halves = VERSIONS.index(version) >= 2  # of the parsed graph: as from 10.12 on
+        self.input_shape = (-1, -1, -1, 3)  # of the parsed graph
+        self.cache_fits = True
+        self.steps: list[bool] = []  # what the progress monitor answered
+        self.during_build: Callable[[], None] = lambda: None
+        self.during_run: Callable[[], None] = lambda: None
+        self.set: dict[str, Any] = {}
+        self.module: Any = types.SimpleNamespace()
+        self.module.__version__ = version
+        for name in API["enums"]:
+            if name != "ILogger.Severity":
+                setattr(self.module, name, self.enum(name))
+        self.module.ILogger = type("ILogger", (), {"Severity": self.enum("ILogger.Severity")})
+        self.module.IProgressMonitor = type("IProgressMonitor", (), {})
+        self.module.Builder, self.module.OnnxParser, self.module.Runtime = self.builder, self.parser, self.runtime
+
+    def fact(self, part: str, owner: str, member: str) -> str | None:
+        values = API[part][owner].get(member, "-").split()
+        value = values[0] if len(values) == 1 else values[VERSIONS.index(self.version)]
+        return None if value == "-" else str(value)
+
+    def enum(self, name: str) -> Any:
+        members = {member: self.fact("enums", name, member) for member in API["enums"][name]}
+        return enum.Enum(name, {key: int(value) for key, value in members.items() if value is not None}, type=Flag)
+
+    def made(self, kind: str, **answers: Any) -> Recorded:
+        return Recorded(self, kind, **answers)
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for called, arguments in self.calls if called == name]
+
+    def log(self, text: str) -> None:
+        self.logger.log(self.module.ILogger.Severity.ERROR, text)
+
+    def builder(self, logger: Any) -> Recorded:
+        self.logger = logger
+        uint8, half, single = (self.module.DataType[name] for name in ("UINT8", "HALF", "FLOAT"))
+        result = self.made("ITensor", dtype=half if self.halves else single)
+        layer = self.made("ILayer", get_output=lambda index: result)
+        image = self.made("ITensor", name="image", dtype=uint8, shape=self.input_shape)
+        translated = self.made("ITensor", name="translated", dtype=uint8, shape=self.input_shape)
+        self.network = self.made(
+            "INetworkDefinition",
+            num_inputs=1,
+            num_outputs=1,
+            num_layers=1,
+            get_input=lambda index: image,
+            get_output=lambda index: translated,
+            get_layer=lambda index: layer,
+        )
+        self.config = self.made(
+            "IBuilderConfig",
+            create_timing_cache=lambda known: known or "empty",
+            set_timing_cache=lambda cache, ignore: cache == "empty" or self.cache_fits,
+            get_timing_cache=lambda: self.made("ITimingCache", serialize=lambda: bytearray(b"timings")),
+        )
+        return self.made(
+            "Builder",
+            create_network=lambda flags: self.network,
+            create_builder_config=lambda: self.config,
+            create_optimization_profile=lambda: self.made("IOptimizationProfile"),
+            build_serialized_network=self.build,
+        )
+
+    def parser(self, network: Any, logger: Any) -> Recorded:
+        assert network is self.network
+        refusal = self.made(
+            "ParserError", node_operator=lambda: "Pad", node_name=lambda: "pad_3", desc=lambda: "no reflection"
+        )
+        errors = 0 if self.parses else 1
+        return self.made(
+            "OnnxParser", parse_from_file=lambda path: self.parses, num_errors=errors, get_error=lambda index: refusal
+        )
+
+    def build(self, network: Any, config: Any) -> bytearray | None:
+        monitor = config.progress_monitor
+        monitor.phase_start("Building", None, 2)
+        self.during_build()
+        self.steps = [monitor.step_complete("Building", step) for step in range(2)]
+        monitor.phase_finish("Building")
+        if not self.builds:
+            self.log("Error Code 2: out of\n device memory")
+        return bytearray(b"plan") if self.builds and all(self.steps) else None
+
+    def runtime(self, logger: Any) -> Recorded:
+        self.logger = logger
+        names = ["image", "translated"]
+        bounds = [(*shape, 3) for shape in SHAPES]
+        self.context = self.made(
+            "IExecutionContext",
+            set_input_shape=lambda name, shape: self.set.update(shape=shape) is None,
+            infer_shapes=list,
+            set_tensor_address=lambda name, address: self.set.update({name: address}) is None,
+            execute_async_v3=self.execute,
+        )
+        self.engine = self.made(
+            "ICudaEngine",
+            num_io_tensors=2,
+            get_tensor_name=lambda index: names[index],
+            get_tensor_mode=lambda name: self.module.TensorIOMode["INPUT" if name == "image" else "OUTPUT"],
+            get_tensor_dtype=lambda name: self.module.DataType.UINT8,
+            get_tensor_shape=lambda name: (-1, -1, -1, 3),
+            get_tensor_profile_shape=lambda name, profile: bounds,
+            create_execution_context=lambda: self.context,
+            create_engine_inspector=lambda: self.made("EngineInspector", get_engine_information=lambda format_: LAYERS),
+        )
+        return self.made("Runtime", deserialize_cuda_engine=self.open)
+
+    def open(self, plan: bytes) -> Recorded | None:
+        if not self.opens:
+            self.log("not compatible with this version of TensorRT")
+        return self.engine if self.opens else None
+
+    def execute(self, stream: int) -> bool:
+        self.during_run()
+        nbytes = int(np.prod(self.set["shape"]))
+        self.cudart.fake_kernel(
+            ctypes.c_void_p(self.set["translated"]), ctypes.c_void_p(self.set["image"]), ctypes.c_size_t(nbytes)
+        )
+        if not self.runs:
+            self.log("illegal memory access")
+        return self.runs
+
+
+class Flag:
+    """As in the bindings: it becomes a number only when asked to."""
+
+    value: int
+
+    def __int__(self) -> int:
+        return self.value
+
+
+LAYERS = json.dumps(
+    {
+        "Layers": [
+            {
+                "Name": "stem",
+                "LayerType": "CaskConvolution",
+                "Inputs": [{"Name": "x", "Format/Datatype": "Half"}],
+                "Outputs": [{"Name": "y", "Format/Datatype": "Half"}],
+                "TacticName": "sm80_xmma_fprop",
+            },
+            "a layer of which only the name is known",
+        ]
+    }
+)

@@ -1,0 +1,113 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclegan_edge.bundle import MANIFEST, newest_bundle, read_bundle, write_manifest
+from cyclegan_edge.errors import BundleError
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def test_a_manifest_comes_back_as_it_was_written(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+
+    write_manifest(tiny_bundle, bundle.manifest)
+
+    assert read_bundle(tiny_bundle) == bundle
+
+
+def test_artifacts_are_found_by_format_and_precision(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+
+    graph = bundle.artifact("onnx", "fp16")
+
+    assert graph is not None
+    assert bundle.path(graph) == tiny_bundle / "generator-fp16.onnx"
+    assert bundle.artifact("tensorrt", "fp16") is None
+
+
+def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    graph = bundle.artifact("onnx", "fp32")
+    assert graph is not None
+
+    with (tiny_bundle / graph.file).open("r+b") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=r"generator-fp32\.onnx is not the file that was exported"):
+        bundle.path(graph)
+
+    (tiny_bundle / graph.file).unlink()
+    with pytest.raises(BundleError, match=r"generator-fp32\.onnx is named by the manifest but is not there"):
+        bundle.path(graph)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda it: it.update(schema=99), "has schema 99, this version reads 1"),
+        (lambda it: it.pop("schema"), "has schema None"),
+        (lambda it: it.update(licence="MIT"), "unknown entry 'licence'"),
+        (lambda it: it["source"].update(url="x"), "source has the unknown entry 'url'"),
+        (lambda it: it.pop("artifacts"), "lacks the entry 'artifacts'"),
+        (lambda it: it.update(size="256"), "size has the value '256', expected int"),
+        (lambda it: it.update(size=True), "size has the value True, expected int"),
+        (lambda it: it.update(direction="up"), "direction has the value 'up'"),
+        (lambda it: it.update(source=[]), "source holds list, expected an object"),
+        (lambda it: it["artifacts"][0].update(precision="int8"), "precision has the value 'int8'"),
+        (lambda it: it["artifacts"][0].update(shapes=[[1, 2]]), "shapes has the value"),
+        (lambda it: it["artifacts"][0].update(parity={"images": 1}), "parity lacks the entry 'bound_levels'"),
+        (lambda it: it["artifacts"][0].update(file="../outside.onnx"), "expected a plain name inside the folder"),
+        (lambda it: it["artifacts"][0].update(file="/etc/passwd"), "expected a plain name inside the folder"),
+        (lambda it: it["artifacts"][0].update(file=".."), "expected a plain name inside the folder"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_refused_by_name(change: Change, sentence: str, tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
+    change(manifest)
+    (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
+
+    with pytest.raises(BundleError, match=sentence):
+        read_bundle(tiny_bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_is_refused(content: bytes, tiny_bundle: Path) -> None:
+    (tiny_bundle / MANIFEST).write_bytes(content)
+
+    with pytest.raises(BundleError, match="is not valid JSON"):
+        read_bundle(tiny_bundle)
+
+
+def test_json_that_is_no_object_and_a_large_file_are_refused(tiny_bundle: Path) -> None:
+    (tiny_bundle / MANIFEST).write_text("[]")
+    with pytest.raises(BundleError, match="has schema 'list'"):
+        read_bundle(tiny_bundle)
+
+    (tiny_bundle / MANIFEST).write_text(" " * (1 << 20) + "{}")
+    with pytest.raises(BundleError, match="expected at most 1048576; it is no manifest"):
+        read_bundle(tiny_bundle)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no exported model"):
+        read_bundle(tmp_path / "none")
+
+
+def test_the_newest_bundle_is_the_one_exported_last(tiny_bundle: Path) -> None:
+    models = tiny_bundle.parent
+    for name, age in [("older", 100), (".half-written", -100)]:
+        (models / name).mkdir()
+        (models / name / MANIFEST).touch()
+        written = (tiny_bundle / MANIFEST).stat().st_mtime - age
+        os.utime(models / name / MANIFEST, (written, written))
+
+    assert newest_bundle(models) == tiny_bundle
+
+
+def test_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="There is no exported model in"):
+        newest_bundle(tmp_path)

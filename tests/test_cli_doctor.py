@@ -1,0 +1,41 @@
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from cyclegan_edge.cli import app
+from cyclegan_edge.cli.doctor import Fact, examine
+
+
+def found(subject: str) -> Fact:
+    return next(fact for fact in examine() if fact.subject == subject)
+
+
+def test_doctor_prints_every_fact() -> None:
+    result = CliRunner().invoke(app, ["doctor"], catch_exceptions=False)
+
+    assert result.exit_code == 0
+    for fact in examine():
+        assert fact.subject in result.output
+        assert fact.found in result.output
+
+
+def test_doctor_knows_the_extension_and_the_default_engine() -> None:
+    assert found("extension").found.startswith("runs ")
+    assert not found("onnxruntime").missing
+
+
+@pytest.mark.parametrize("module", ["cv2", "numpy", "onnxruntime", "openvino", "torch", "cyclegan_edge._core"])
+def test_doctor_survives_whatever_is_missing(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    assert len(examine()) > 10
+
+
+def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+    openvino = found("openvino")
+
+    assert openvino.missing
+    assert openvino.remedy == "pip install 'cyclegan-edge[openvino]'"

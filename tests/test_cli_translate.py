@@ -1,0 +1,126 @@
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cyclegan_edge.cli import app, main
+from cyclegan_edge.cli.translate import plan
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.images import read_image, write_image
+from cyclegan_edge.metrics import psnr
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder with a.png, b.jpg and a text file that calls itself c.png."""
+    folder = tmp_path / "pictures"
+    for name in ["a.png", "b.jpg"]:
+        write_image(folder / name, rng.integers(0, 256, (30, 50, 3), dtype=np.uint8))
+    (folder / "c.png").write_text("no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """12 frames of 64x48 at 24 per second, each of one grey."""
+    path = tmp_path / "clips" / "ramp.avi"
+    path.parent.mkdir()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 24, (64, 48))
+    for level in range(0, 240, 20):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    return path
+
+
+def translate(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["translate", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_folder_is_translated_and_what_is_no_picture_is_named(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    said = translate(tiny_bundle, pictures, "--out", out, "--fit", "native")
+
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
+    np.testing.assert_array_equal(read_image(out / "a.png"), 255 - read_image(pictures / "a.png"))
+    assert "TensorRT was passed over" in said
+    assert "Translating with onnxruntime" in said
+    assert f"{pictures / 'c.png'} is no JPEG, PNG, WebP, BMP or TIFF picture" in said
+    assert "2 of 3 files translated, 1 skipped" in said
+    assert str(out) in said
+
+
+def test_a_video_keeps_its_size_rate_and_length(tiny_bundle: Path, video: Path, tmp_path: Path) -> None:
+    translate(tiny_bundle, video, "--out", tmp_path / "out")
+
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "ramp.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 24
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 12
+    assert np.abs(np.array([frame.mean() for frame in frames]) - np.arange(255, 15, -20)).max() < 4
+
+
+def test_a_cut_video_is_skipped(tiny_bundle: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
+    (video.parent / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+
+    said = translate(tiny_bundle, video.parent, pictures / "a.png", "--out", tmp_path / "out")
+
+    assert "warning: skipped, " in said
+    assert "cut.mp4 holds no video" in said
+    assert "2 of 3 files translated" in said
+
+
+def test_nothing_translated_is_an_error(
+    tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cyclegan-edge", "translate", str(tiny_bundle), str(pictures / "c.png")])
+
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: None of the 1 files could be translated; the reasons are above.\n"
+
+
+def test_results_overwrite_neither_inputs_nor_each_other(tmp_path: Path) -> None:
+    for folder in ["one", "two"]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    one, two = tmp_path / "one", tmp_path / "two"
+    (one / "a.mov").touch()
+    (one / "a.mp4").touch()
+
+    targets = {str(source.relative_to(tmp_path)): target for source, target in plan([one, two, one / "a.png"], one)}
+
+    assert targets == {
+        "one/a.mov": one / "a-2.mp4",
+        "one/a.mp4": one / "a-3.mp4",
+        "one/a.png": one / "a-2.png",
+        "two/a.png": one / "a-3.png",
+    }
+
+
+def test_missing_and_empty_inputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not there; name pictures, videos or folders"):
+        list(plan([tmp_path / "none.png"], tmp_path))
+    with pytest.raises(DataError, match="holds no picture and no video"):
+        list(plan([tmp_path], tmp_path))
+
+
+def test_awkward_photographs_are_translated(tiny_bundle: Path, test_data: Path, tmp_path: Path) -> None:
+    said = translate(tiny_bundle, test_data / "photos", "--out", tmp_path / "out", "--size", 64)
+
+    assert "18 of 20 files translated, 2 skipped" in said
+    for result in sorted((tmp_path / "out").iterdir()):
+        assert read_image(result).shape == read_image(test_data / "photos" / result.name).shape
+    assert psnr(read_image(tmp_path / "out" / "me_1x1.jpg"), 255 - read_image(test_data / "photos" / "me_1x1.jpg")) > 30

@@ -1,0 +1,208 @@
+"""backends/cuda.py over a libcudart made of host memory, and over the real one where there is no GPU."""
+
+import ctypes
+import gc
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyclegan_edge.backends import cuda as module
+from cyclegan_edge.backends.cuda import Cuda, DeviceBuffer, PinnedBuffer, Stream
+from cyclegan_edge.errors import EngineError
+
+SOURCE = Path(__file__).parent / "data" / "fake_cudart.c"
+NBYTES = 12
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A fresh copy: its counters start at nothing."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    path = tmp_path / "libcudart.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, SOURCE], check=True)
+    return path
+
+
+@pytest.fixture
+def fake(library: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def cuda(library: Path, fake: ctypes.CDLL) -> Cuda:
+    return Cuda(str(library), driver=str(library))
+
+
+def round_trip(cuda: Cuda) -> np.ndarray:
+    """0, 1, 2, ... through the device and back: plainly, then again from a graph."""
+    with (
+        Stream(cuda) as stream,
+        PinnedBuffer(cuda, NBYTES) as sent,
+        PinnedBuffer(cuda, NBYTES) as received,
+        DeviceBuffer(cuda, NBYTES) as device,
+    ):
+
+        def enqueue() -> None:
+            stream.copy_to_device(device, sent, NBYTES)
+            stream.copy_to_host(received, device, NBYTES)
+
+        sent.array[:] = np.arange(NBYTES)
+        enqueue()
+        stream.synchronize()
+        plain = received.array.copy()
+        with stream.capture(enqueue) as graph:
+            sent.array[:] += 1
+            graph.launch(stream)
+            stream.synchronize()
+        return received.array - plain
+
+
+def test_what_goes_to_the_device_comes_back_and_everything_is_freed_once(cuda: Cuda, fake: ctypes.CDLL) -> None:
+    difference = round_trip(cuda)
+
+    np.testing.assert_array_equal(difference, np.ones(NBYTES, np.uint8))
+    assert fake.fake_live() == 0
+    assert fake.fake_calls(b"cudaFree") == 1
+    assert fake.fake_calls(b"cudaFreeHost") == 2
+    assert fake.fake_calls(b"cudaGraphDestroy") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cudaMalloc",
+        "cudaHostAlloc",
+        "cudaStreamCreateWithFlags",
+        "cudaMemcpyAsync",
+        "cudaStreamSynchronize",
+        "cudaStreamBeginCapture",
+        "cudaStreamEndCapture",
+        "cudaGraphInstantiateWithFlags",
+        "cudaGraphLaunch",
+    ],
+)
+def test_every_failing_call_is_a_sentence_and_leaks_nothing(cuda: Cuda, fake: ctypes.CDLL, name: str) -> None:
+    fake.fake_fail(name.encode(), 719)
+
+    with pytest.raises(EngineError, match=rf"^CUDA's {name} failed: a made-up reason \(error 719\)\.$"):
+        round_trip(cuda)
+
+    assert fake.fake_live() == 0
+    assert fake.cudaGetLastError() == 0, "the next library that asks would be blamed"
+
+
+@pytest.mark.parametrize(
+    "name", ["cudaFree", "cudaFreeHost", "cudaStreamDestroy", "cudaGraphDestroy", "cudaGraphExecDestroy"]
+)
+def test_a_failing_release_is_a_sentence_too(cuda: Cuda, fake: ctypes.CDLL, name: str) -> None:
+    fake.fake_fail(name.encode(), 719)
+
+    with pytest.raises(EngineError, match=f"^CUDA's {name} failed"):
+        round_trip(cuda)
+
+
+def test_full_memory_says_what_to_do(cuda: Cuda, fake: ctypes.CDLL) -> None:
+    fake.fake_fail(b"cudaMalloc", 2)
+
+    with pytest.raises(EngineError, match=r"out of memory \(error 2\); close other programs on the GPU"):
+        DeviceBuffer(cuda, NBYTES)
+
+
+def test_a_buffer_is_freed_once_whether_closed_or_forgotten(cuda: Cuda, fake: ctypes.CDLL) -> None:
+    closed, forgotten = DeviceBuffer(cuda, NBYTES), DeviceBuffer(cuda, NBYTES)
+
+    closed.close()
+    closed.close()
+    del closed, forgotten
+    gc.collect()
+
+    assert fake.fake_live() == 0
+    assert fake.fake_calls(b"cudaFree") == 2
+
+
+def test_a_capture_that_fails_halfway_leaves_the_stream_usable(cuda: Cuda, fake: ctypes.CDLL) -> None:
+    def enqueue() -> None:
+        raise EngineError("the network refused")
+
+    with Stream(cuda) as stream:
+        with pytest.raises(EngineError, match="the network refused"):
+            stream.capture(enqueue)
+        stream.capture(lambda: None).close()
+
+    assert fake.fake_live() == 0
+
+
+def test_the_device_is_named_by_the_driver_and_the_runtime(cuda: Cuda) -> None:
+    assert (cuda.device_name(), cuda.compute_capability()) == ("Fake Orin", "8.7")
+
+
+@pytest.mark.parametrize("name", ["cuInit", "cuDeviceGet", "cuDeviceGetName"])
+def test_a_failing_driver_is_a_sentence(cuda: Cuda, fake: ctypes.CDLL, name: str) -> None:
+    fake.fake_fail(name.encode(), 100)
+
+    with pytest.raises(EngineError, match=rf"{name} failed \(error 100\); does `nvidia-smi` list a GPU"):
+        cuda.device_name()
+
+
+def test_a_missing_driver_is_a_sentence(library: Path) -> None:
+    with pytest.raises(EngineError, match=r"The NVIDIA driver cannot be loaded \(.*no-driver"):
+        Cuda(str(library), driver="libno-driver.so.1").device_name()
+
+
+@pytest.fixture
+def candidates(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[str]], None]]:
+    module.load_cuda.cache_clear()
+    yield lambda paths: monkeypatch.setattr(module, "_candidates", lambda: paths)
+    module.load_cuda.cache_clear()
+
+
+def test_no_runtime_anywhere_says_where_it_comes_from(candidates: Callable[[list[str]], None]) -> None:
+    candidates(["libno-cudart.so.13"])
+
+    with pytest.raises(EngineError, match=r"no CUDA runtime here .*pip install 'cyclegan-edge\[tensorrt\]'.*JetPack"):
+        module.load_cuda()
+
+
+def test_a_runtime_too_new_for_the_driver_is_passed_over(
+    candidates: Callable[[list[str]], None], library: Path, fake: ctypes.CDLL, tmp_path: Path
+) -> None:
+    older = shutil.copy(library, tmp_path / "older.so")
+    fake.fake_fail(b"cudaGetDeviceCount", 35)
+    candidates([str(library), str(older)])
+
+    DeviceBuffer(module.load_cuda(), NBYTES).close()
+
+    assert fake.fake_calls(b"cudaMalloc") == 0
+    assert ctypes.CDLL(str(older)).fake_calls(b"cudaMalloc") == 1
+
+
+def test_only_a_runtime_too_new_for_the_driver_says_so(
+    candidates: Callable[[list[str]], None], library: Path, fake: ctypes.CDLL
+) -> None:
+    fake.fake_fail(b"cudaGetDeviceCount", 35)
+    candidates([str(library)])
+
+    with pytest.raises(EngineError, match=r"error 35\); install or update the NVIDIA driver"):
+        module.load_cuda()
+
+
+def test_the_real_runtime_without_a_gpu_answers_in_its_own_words() -> None:
+    package = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+    found = [path for folder in folders for path in folder.glob("*/lib/libcudart.so.*")]
+    if not found:
+        pytest.skip("needs pip's nvidia-cuda-runtime")
+    cuda = Cuda(str(found[0]))
+    if cuda.attempt("cudaGetDeviceCount", ctypes.byref(ctypes.c_int())) == 0:
+        pytest.skip("needs a machine without a GPU")
+
+    for deed in (lambda: DeviceBuffer(cuda, 4), lambda: PinnedBuffer(cuda, 4), lambda: Stream(cuda)):
+        with pytest.raises(EngineError, match=r"^CUDA's \w+ failed: .*(driver|device)"):
+            deed()

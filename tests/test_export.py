@@ -1,0 +1,259 @@
+"""Export: graphs give PyTorch's picture at any size, half precision keeps its statistics, what differs is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from cyclegan_edge.backends import ort
+from cyclegan_edge.bundle import Precision, read_bundle
+from cyclegan_edge.errors import BundleError, DataError, ExportError
+from cyclegan_edge.export import assemble
+from cyclegan_edge.export.assemble import export_checkpoint
+from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.precision import half_convolutions
+from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
+from cyclegan_edge.export.verify import measure, require
+from cyclegan_edge.images import write_image
+from cyclegan_edge.settings import load_settings
+from cyclegan_edge.train.checkpoint import save_checkpoint
+from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+from cyclegan_edge.train.step import new_state
+
+Picture = npt.NDArray[np.uint8]
+SMALL = GeneratorConfig(width=8, blocks=2)
+
+
+def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
+    generator = ResnetGenerator(config).eval()
+    start_weights(generator, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        last = generator.model[-2]
+        assert isinstance(last, nn.Conv2d)
+        last.weight *= 20  # so that the pictures use the whole range
+    return generator
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
+    folder = tmp_path_factory.mktemp("graphs")
+    paths: dict[Precision, Path] = {"fp32": folder / "fp32.onnx", "fp16": folder / "fp16.onnx"}
+    for precision, path in paths.items():
+        write_onnx(small_generator(), path, precision=precision)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    data = folder / "data"
+    (data / "testA").mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for number in range(5):
+        write_image(data / "testA" / f"{number}.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
+    values = {"size": 32, "width": 4, "blocks": 1, "discriminator_width": 4}
+    config = load_settings(TrainConfig, None, [], data=data, **values)
+    return save_checkpoint(folder, config, new_state(config, torch.device("cpu")))
+
+
+def translate(path: Path, images: Picture) -> Picture:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (translated,) = session.run(["translated"], {"image": images})
+    return np.asarray(translated)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 64, 40), (1, 100, 36)])
+def test_the_graph_gives_pytorch_s_picture_within_1_level_at_any_size(
+    graphs: dict[Precision, Path], precision: Precision, shape: tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+    expected = picture_generator(small_generator(), "fp32")(torch.from_numpy(images)).detach().numpy()
+    found = translate(graphs[precision], images)
+
+    assert found.shape == images.shape
+    assert found.dtype == np.uint8
+    assert int(expected.max()) - int(expected.min()) > 200
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_a_picture_generator_is_totensor_normalize_generator_and_the_way_back(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (1, 16, 20, 3), dtype=np.uint8)
+
+    kept = picture_generator(nn.Identity(), "fp32")(torch.from_numpy(image))
+
+    np.testing.assert_array_equal(kept.numpy(), image)
+
+
+def test_the_graph_s_interface_is_the_documented_one(graphs: dict[Precision, Path]) -> None:
+    model = onnx.load(graphs["fp32"])
+
+    (image,), (translated,) = model.graph.input, model.graph.output
+    shape = [dimension.dim_param or dimension.dim_value for dimension in image.type.tensor_type.shape.dim]
+    assert (image.name, translated.name) == ("image", "translated")
+    assert image.type.tensor_type.elem_type == translated.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert shape == ["batch", "height", "width", 3]
+    assert [opset.version for opset in model.opset_import if not opset.domain] == [OPSET]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_uint8_only_enters_a_cast_and_only_leaves_one(graphs: dict[Precision, Path], precision: Precision) -> None:
+    """TensorRT refuses it anywhere else."""
+    nodes = onnx.load(graphs[precision]).graph.node
+
+    assert {node.op_type for node in nodes if "image" in node.input} == {"Cast"}
+    assert {node.op_type for node in nodes if "translated" in node.output} == {"Cast"}
+
+
+def test_the_file_says_nothing_about_the_machine_it_was_made_on(graphs: dict[Precision, Path]) -> None:
+    content = graphs["fp32"].read_bytes()
+
+    assert b"site-packages" not in content
+    assert b".py" not in content
+    assert str(Path.cwd()).encode() not in content
+
+
+def test_the_half_graph_norms_in_float32_and_convolves_in_float16(graphs: dict[Precision, Path]) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load(graphs["fp16"]))
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    kinds |= {value.name: value.data_type for value in model.graph.initializer}
+
+    norms = [kinds[node.input[0]] for node in model.graph.node if node.op_type == "InstanceNormalization"]
+    convolutions = [kinds[node.input[1]] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+
+    assert len(norms) == 9
+    assert set(norms) == {onnx.TensorProto.FLOAT}
+    assert len(convolutions) == 10
+    assert set(convolutions) == {onnx.TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize("scale", [1, 10, 1000])
+def test_half_precision_survives_large_activations_before_a_norm(scale: float) -> None:
+    """A norm hides the scale of the weights before it; statistics in float16 would not (9.8 dB, then NaN)."""
+    generator = small_generator()
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = generator(picture)
+    with torch.no_grad():
+        for layer, following in zip(generator.model, list(generator.model)[1:], strict=False):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.InstanceNorm2d):
+                layer.weight *= scale
+
+    found = half_convolutions(generator)(picture.half())
+
+    error = (found - expected).square().mean()
+    assert 10 * torch.log10(4 / error).item() > 58  # dB, signal range 2
+
+
+def test_half_convolutions_leaves_the_original_as_it_is() -> None:
+    generator = small_generator()
+
+    half_convolutions(generator)
+
+    assert all(parameter.dtype is torch.float32 for parameter in generator.parameters())
+    assert sum(isinstance(module, nn.InstanceNorm2d) for module in generator.modules()) == 9
+
+
+def test_measure_counts_levels_by_hand() -> None:
+    pictures = [np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 3), 50, np.uint8)]
+
+    def changed(images: Picture) -> Picture:
+        other = images.copy()
+        other[0, 0, 0] += np.array([1, 3, 0], np.uint8)
+        return other
+
+    parity = measure(lambda images: images, changed, pictures, bound_levels=1)
+
+    assert (parity.images, parity.height, parity.width, parity.max_levels) == (2, 2, 2, 3)
+    assert parity.mean_levels == pytest.approx(8 / 24)
+    assert parity.share_above_1 == pytest.approx(2 / 24)
+    assert parity.psnr_db == pytest.approx(10 * np.log10(255**2 / (20 / 24)))
+    with pytest.raises(ExportError, match=r"graph differs from PyTorch by up to 3 levels .* expected at most 1"):
+        require(parity, "graph")
+
+
+def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(checkpoint: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    bundle = export_checkpoint(checkpoint, tmp_path / "models" / "small", ExportConfig(fp16=True), report=lines.append)
+
+    manifest = read_bundle(tmp_path / "models" / "small").manifest
+    assert manifest == bundle.manifest
+    assert (manifest.name, manifest.direction, manifest.size, manifest.source.step) == ("small", "ab", 32, 0)
+    assert manifest.architecture == {"generator": "resnet", "width": 4, "blocks": 1}
+    assert [artifact.precision for artifact in manifest.artifacts] == ["fp32", "fp16"]
+    assert all(artifact.parity and artifact.parity.images == 5 for artifact in manifest.artifacts)
+    assert sorted(path.name for path in bundle.folder.iterdir()) == [
+        "generator-fp16.onnx", "generator-fp32.onnx", "manifest.json",
+    ]  # fmt: skip
+    assert "5 pictures of" in lines[0]
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    assert ort.OrtBackend(bundle).run(image).shape == image.shape
+
+
+def test_the_two_directions_are_two_generators(checkpoint: Path, tmp_path: Path) -> None:
+    ab, ba = (export_checkpoint(checkpoint, tmp_path / d, ExportConfig(direction=d)) for d in ("ab", "ba"))
+
+    assert ab.manifest.artifacts[0].sha256 != ba.manifest.artifacts[0].sha256
+    assert ba.manifest.direction == "ba"
+
+
+def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "small"
+    export_checkpoint(checkpoint, folder, ExportConfig())
+    before = (folder / "manifest.json").read_bytes()
+    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+
+    with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
+        export_checkpoint(checkpoint, folder, ExportConfig())
+
+    assert (folder / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_pictures_that_are_not_there_are_refused_or_replaced_aloud(checkpoint: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    content = torch.load(checkpoint, weights_only=True)
+    moved = tmp_path / "moved.pt"
+    torch.save({**content, "config": {**content["config"], "data": str(tmp_path / "gone")}}, moved)
+
+    export_checkpoint(moved, tmp_path / "small", ExportConfig(compare=2), report=lines.append)
+
+    assert "rendered landscapes" in lines[0]
+    with pytest.raises(DataError, match="holds no pictures to compare on"):
+        export_checkpoint(checkpoint, tmp_path / "other", ExportConfig(pictures=tmp_path / "gone"))
+
+
+def test_a_changed_graph_is_refused_by_its_hash(checkpoint: Path, tmp_path: Path) -> None:
+    bundle = export_checkpoint(checkpoint, tmp_path / "small", ExportConfig())
+    path = bundle.folder / "generator-fp32.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        ort.OrtBackend(bundle)
+
+
+def test_the_manifest_is_plain_json_with_the_parity_of_every_graph(checkpoint: Path, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint, tmp_path / "small", ExportConfig())
+
+    content = json.loads((tmp_path / "small" / "manifest.json").read_text())
+
+    assert content["schema"] == 1
+    assert content["artifacts"][0]["parity"]["max_levels"] <= 1
+    assert set(content["versions"]) == {"python", "cyclegan-edge", "torch", "onnx", "onnxscript", "onnxruntime"}
+
+
+def test_a_bundle_made_of_another_config_is_equal_but_for_its_name(checkpoint: Path, tmp_path: Path) -> None:
+    one, two = (export_checkpoint(checkpoint, tmp_path / name, ExportConfig()) for name in ("one", "two"))
+
+    assert replace(one.manifest, name="") == replace(two.manifest, name="")

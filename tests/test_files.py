@@ -1,0 +1,77 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cyclegan_edge.files import atomic_file, atomic_folder, newest, sha256
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.txt"
+
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+        assert not target.exists()
+
+    assert target.read_text() == "whole"
+    assert names(target.parent) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write() -> None:
+        with atomic_file(target) as partial:
+            partial.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for content in ["first", "second"]:
+        with atomic_folder(target) as partial:
+            (partial / content).touch()
+
+    assert names(target) == ["second"]
+    assert names(tmp_path) == ["model"]
+    assert target.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").touch()
+
+    def write() -> None:
+        with atomic_folder(target) as partial:
+            (partial / "half").touch()
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc" * 1_000_000)
+
+    assert sha256(path) == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+def test_newest_of_nothing_is_none(tmp_path: Path) -> None:
+    assert newest(tmp_path, "manifest.json") is None
+    assert newest(tmp_path / "none", "manifest.json") is None

@@ -1,0 +1,165 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyclegan_edge import Fit, Translator
+from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
+from cyclegan_edge.geometry import MIN_SIDE, fitted_shape
+from cyclegan_edge.preprocess import resize
+
+FITS: list[Fit] = ["aspect", "stretch", "native"]
+SHAPES = [(1, 1), (3, 5), (7, 300), (64, 64), (101, 64), (480, 640)]
+
+
+class Negative:
+    """A backend that inverts colours and remembers the shapes it was given."""
+
+    name, device = "negative 1.0", "nowhere"
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        assert images.dtype == np.uint8
+        assert images.flags.c_contiguous
+        self.shapes.append(images.shape)
+        return 255 - images
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fit", FITS)
+def test_the_result_has_the_size_of_the_picture(fit: Fit, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    backend = Negative()
+
+    translated = Translator(backend, size=64, fit=fit)(image)
+
+    assert translated.shape == image.shape
+    assert translated.dtype == np.uint8
+    ((batch, height, width, channels),) = backend.shapes
+    assert (batch, channels) == (1, 3)
+    assert height % 4 == width % 4 == 0
+    assert min(height, width) >= MIN_SIDE
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_native_changes_no_pixel_but_by_the_model(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+    translated = Translator(Negative(), fit="native")(image)
+
+    np.testing.assert_array_equal(translated, 255 - image)
+
+
+def test_native_pads_by_mirroring() -> None:
+    image = np.zeros((8, 6, 3), np.uint8)
+    image[0, :, 0] = [10, 20, 30, 40, 50, 60]
+
+    batch = Translator(Negative(), fit="native").prepare(image)
+
+    assert batch[0, 0, :, 0].tolist() == [10, 20, 30, 40, 50, 60, 50, 40]
+
+
+def test_aspect_resizes_there_and_back(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (90, 60, 3), dtype=np.uint8)
+
+    translated = Translator(Negative(), size=40)(image)
+
+    np.testing.assert_array_equal(translated, resize(255 - resize(image, (60, 40)), (90, 60)))
+
+
+def test_a_picture_of_the_right_size_is_not_resized(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    np.testing.assert_array_equal(Translator(Negative(), size=64)(image), 255 - image)
+
+
+@pytest.mark.parametrize("view", ["transposed", "mirrored", "cropped"])
+@pytest.mark.parametrize("fit", FITS)
+def test_views_give_the_same_as_copies(fit: Fit, view: str, rng: np.random.Generator) -> None:
+    whole = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = {"transposed": whole.transpose(1, 0, 2), "mirrored": whole[:, ::-1], "cropped": whole[5:58, 3:60]}[view]
+    translator = Translator(Negative(), size=64, fit=fit)
+
+    np.testing.assert_array_equal(translator(image), translator(image.copy()))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fit", "size", "expected"),
+    [
+        (480, 640, "aspect", 256, (256, 340)),  # 341.3 to the nearest multiple of 4
+        (640, 480, "aspect", 256, (340, 256)),
+        (1, 1, "aspect", 256, (256, 256)),
+        (480, 640, "stretch", 256, (256, 256)),
+        (480, 641, "native", 256, (480, 644)),
+        (1, 1, "native", 256, (8, 8)),
+    ],
+)
+def test_fitted_shapes(height: int, width: int, fit: Fit, size: int, expected: tuple[int, int]) -> None:
+    assert fitted_shape(height, width, fit=fit, size=size) == expected
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fit", "sentence"),
+    [
+        (1, 10_000, "aspect", r"10000x1 px would be translated at 2560000x256 px .* smaller size or the fit 'stretch'"),
+        (5000, 4000, "native", "4000x5000 px would be translated at 4000x5000 px .* choose the fit 'aspect'"),
+    ],
+)
+def test_an_enormous_batch_is_refused(height: int, width: int, fit: Fit, sentence: str) -> None:
+    with pytest.raises(ImageError, match=sentence):
+        fitted_shape(height, width, fit=fit, size=256)
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "image is float32, expected a uint8 array"),
+        (np.zeros((8, 8), np.uint8), r"shape \(8, 8\), expected \(height, width, 3\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"shape \(0, 8, 3\), expected .* with no empty side"),
+        ([[1, 2, 3]], "image is list, expected a uint8 array"),
+    ],
+)
+def test_what_is_no_rgb_picture_is_refused(image: np.ndarray, sentence: str) -> None:
+    with pytest.raises(ImageError, match=sentence):
+        Translator(Negative())(image)
+
+
+@pytest.mark.parametrize(("size", "instead"), [(250, 248), (0, 8), (-4, 8), (6, 8)])
+def test_sizes_that_cannot_be_halved_twice_are_refused(size: int, instead: int) -> None:
+    with pytest.raises(ConfigError, match=f"size is {size}, .* try {instead}"):
+        Translator(Negative(), size=size)
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fit is 'cover', expected 'aspect', 'stretch' or 'native'"):
+        Translator(Negative(), fit="cover")  # type: ignore[arg-type]
+
+
+def test_load_takes_the_size_of_the_model(tiny_bundle: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)
+
+    translator = Translator.load(tiny_bundle, fit="native")
+
+    assert translator.size == 32
+    assert translator.bundle is not None
+    assert translator.bundle.manifest.name == "negative"
+    assert translator.name.startswith("onnxruntime ")
+    assert translator.device.startswith(("CPU", "CUDA"))
+    np.testing.assert_array_equal(translator(image), 255 - image)
+
+
+def test_load_refuses_before_opening_an_engine(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no exported model"):
+        Translator.load(tmp_path)
+    with pytest.raises(ConfigError, match="size is 33"):
+        Translator.load(str(tiny_bundle), size=33)
+
+
+def test_an_engine_that_fails_is_an_engine_error(tiny_bundle: Path) -> None:
+    translator = Translator.load(tiny_bundle, engine="onnxruntime")
+
+    with pytest.raises(EngineError, match=r"ONNX Runtime could not translate a batch of shape \(1, 8, 8, 1\)"):
+        translator.run(np.zeros((1, 8, 8, 1), np.uint8))
