@@ -29,7 +29,7 @@ from cyclegan_edge.video.frames import Clock, Frame, Image, Size, Source
 Notify = Callable[[str], None]  # told what a person should know while the loop runs
 
 CAMERA_SIZE: Size = (480, 640)  # what every camera can do
-CSI_SIZE: Size = (720, 1280)  # a mode of both common Jetson sensors, IMX219 and IMX477
+CSI_SIZE: Size = (720, 1280)  # Argus scales what the sensor sees
 DEFAULT_FPS = 30.0
 
 _KINDS = "a camera's number, /dev/video0, csi://0, rtsp://…, http://…, synthetic or a video file"
@@ -253,8 +253,7 @@ def _open_camera(text: str, size: Size, fps: float, clock: Clock) -> Source:
         *(cv2.CAP_PROP_FRAME_WIDTH, width),
         *(cv2.CAP_PROP_FRAME_HEIGHT, height),
         *(cv2.CAP_PROP_FPS, round(fps)),
-        *(cv2.CAP_PROP_BUFFERSIZE, 1),
-    ]
+    ]  # no smaller CAP_PROP_BUFFERSIZE: the capture thread empties the queue, and a driver with one buffer skips frames
     opened = _open(int(number[1]), cv2.CAP_V4L2, wanted)
     if opened is None:
         raise SourceError(
