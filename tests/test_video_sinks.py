@@ -1,7 +1,9 @@
 """Sinks: videos appear whole or not at all and play at the right speed; a missing display is a sentence."""
 
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -114,6 +116,19 @@ def test_frames_that_did_not_reach_the_disk_are_noticed(tmp_path: Path) -> None:
         record()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_ends_the_video_while_it_can_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_video(tmp_path / "clip.mp4", size=(48, 64), fps=30, live=False) as sink:
+        for index in range(30):
+            sink.show(PICTURE, frame_at(0.0, index))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+        with pytest.raises(SinkError, match=r"clip\.mp4 ends here: its disk has 5 MB left"):
+            sink.show(PICTURE, frame_at(0.0, 30))
+
+    assert count(tmp_path / "clip.mp4") == 30
 
 
 class CountingSink:

@@ -5,13 +5,16 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from cyclegan_edge.backends import EngineName
+from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
+from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
@@ -36,15 +39,13 @@ def webcam(
     camera_fps: Annotated[
         float | None, typer.Option(min=1, max=1000, help="Ask the camera for this rate.", show_default=False)
     ] = None,
-    engine: Annotated[
-        Literal["auto", "tensorrt", "onnxruntime", "openvino"], typer.Option(help="auto: the fastest that runs here.")
-    ] = "auto",
+    engine: Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")] = "auto",
     precision: Annotated[
-        Literal["fp32", "fp16"] | None,
+        Precision | None,
         typer.Option(help="Of the numbers inside.", show_default="fp16 for TensorRT, fp32 for the CPU"),
     ] = None,
     fit: Annotated[
-        Literal["aspect", "stretch", "native"],
+        Fit,
         typer.Option(help="aspect: the short side becomes SIZE; stretch: both do; native: the picture's own size."),
     ] = "aspect",
     size: Annotated[

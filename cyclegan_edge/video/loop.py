@@ -5,6 +5,7 @@ It knows no camera, window, thread or clock of its own; it is given a source, a 
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ def translate_frames(
     `seconds`. Errors of the source, translator and sink come through unchanged.
     """
     began, newest = clock(), -1
-    for _ in iter(int, 1) if frames is None else range(frames):
+    for _ in count() if frames is None else range(frames):
         asked = clock()
         frame = source.read()
         if frame is None:

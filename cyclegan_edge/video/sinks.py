@@ -23,6 +23,8 @@ from cyclegan_edge.video.sources import quiet_opencv
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what every build of OpenCV can write
 
 _QUIT_KEYS = (ord("q"), ord("Q"), 27)  # 27: Esc
+_RESERVE = 32 << 20  # bytes left free: a video can only be finished while there is room
+_LOOK = 30  # frames between two looks at the disk
 _PROBE = "import cv2; cv2.namedWindow('probe'); cv2.waitKey(1)"
 _PROBE_TIMEOUT = 20  # s; a small device takes a few to import cv2
 
@@ -133,6 +135,10 @@ class _Video:
             raise SinkError(
                 f"{self._path} holds pictures of {self._size[1]}x{self._size[0]}, but frame {frame.index} is "
                 f"{picture.shape[1]}x{picture.shape[0]}; record it again from here."
+            )
+        if self.written % _LOOK == 0 and (free := shutil.disk_usage(self._path.parent).free) < _RESERVE:
+            raise SinkError(
+                f"{self._path} ends here: its disk has {free >> 20} MB left; make room before the next one."
             )
         if self._first is None:
             self._first = frame.captured

@@ -11,7 +11,9 @@ Frames are uint8 (H, W, 3) RGB. Raises SourceError with what was found and what 
 
 import contextlib
 import os
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +29,7 @@ from cyclegan_edge.video.frames import Clock, Frame, Image, Size, Source
 Notify = Callable[[str], None]  # told what a person should know while the loop runs
 
 CAMERA_SIZE: Size = (480, 640)  # what every camera can do
-CSI_SIZE: Size = (720, 1280)  # a mode of both common Jetson sensors, IMX219 and IMX477
+CSI_SIZE: Size = (720, 1280)  # Argus scales what the sensor sees
 DEFAULT_FPS = 30.0
 
 _KINDS = "a camera's number, /dev/video0, csi://0, rtsp://…, http://…, synthetic or a video file"
@@ -35,6 +37,7 @@ _ATTEMPTS = 5  # to reach a lost stream again, 1 + 2 + 4 + 8 + 8 s apart
 _LONGEST_PAUSE = 8.0  # s
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
+_CSI_TIMEOUT = 15.0  # s; the sensor takes one or two
 _SILENT = 0  # OpenCV's level for nothing at all
 _OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
 
@@ -93,12 +96,18 @@ def has_gstreamer() -> bool:
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV from explaining a failure on stderr while this package does it in one sentence."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used; a person's own value stands
-    logging: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # as of OpenCV 5, and before
-    level = logging.setLogLevel(_SILENT)
+    level = _set_log_level(_SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        _set_log_level(level)
+
+
+def _set_log_level(level: int) -> int:
+    """Set OpenCV's log level and return the old one. OpenCV 4, which JetPack has, keeps it at the top."""
+    if hasattr(cv2, "setLogLevel"):
+        return int(cv2.setLogLevel(level))
+    return cv2.utils.logging.setLogLevel(level)
 
 
 class FileSource:
@@ -130,16 +139,16 @@ class FileSource:
 
 
 class CameraSource:
-    """A camera, by V4L2 or GStreamer."""
+    """A camera. With `driver_stamps` a frame is as old as V4L2 says, where its clock is ours."""
 
     live = True
     length: int | None = None
 
-    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock) -> None:
+    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock, *, driver_stamps: bool = False) -> None:
         self.name = name
         self.size: Size = (first.shape[0], first.shape[1])
         self.fps = _stated_fps(capture)
-        self._capture, self._clock = capture, clock
+        self._capture, self._clock, self._driver_stamps = capture, clock, driver_stamps
         self._index = -1
         self.stamp = "the driver stamped it" if self._driver_stamp() is not None else "it was read"
 
@@ -155,7 +164,9 @@ class CameraSource:
         self._capture.release()
 
     def _driver_stamp(self) -> float | None:
-        """When the driver took the frame, if it says so on our clock: V4L2 does, through CAP_PROP_POS_MSEC."""
+        """When the driver took the frame: what V4L2 says through CAP_PROP_POS_MSEC, unless that is another clock."""
+        if not self._driver_stamps:
+            return None
         taken, now = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, self._clock()
         return taken if now - _OLDEST_STAMP < taken <= now else None
 
@@ -242,15 +253,14 @@ def _open_camera(text: str, size: Size, fps: float, clock: Clock) -> Source:
         *(cv2.CAP_PROP_FRAME_WIDTH, width),
         *(cv2.CAP_PROP_FRAME_HEIGHT, height),
         *(cv2.CAP_PROP_FPS, round(fps)),
-        *(cv2.CAP_PROP_BUFFERSIZE, 1),
-    ]
+    ]  # no smaller CAP_PROP_BUFFERSIZE: the capture thread empties the queue, and a driver with one buffer skips frames
     opened = _open(int(number[1]), cv2.CAP_V4L2, wanted)
     if opened is None:
         raise SourceError(
             f"{device} is there but gives no pictures; close other programs that use it, "
             f"or try another of {', '.join(cameras())}."
         )
-    return CameraSource(f"camera {device}", *opened, clock)
+    return CameraSource(f"camera {device}", *opened, clock, driver_stamps=True)
 
 
 def _open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
@@ -259,7 +269,7 @@ def _open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
             f"csi://{sensor} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) has none; on a Jetson "
             f"use JetPack's: `pip uninstall opencv-python` in an environment made with --system-site-packages."
         )
-    opened = _open(csi_pipeline(sensor, size, fps), cv2.CAP_GSTREAMER)
+    opened = _open_within(_CSI_TIMEOUT, csi_pipeline(sensor, size, fps), cv2.CAP_GSTREAMER)
     if opened is None:
         raise SourceError(
             f"csi://{sensor} gives no pictures; check the ribbon cable, restart the camera service with "
@@ -304,6 +314,16 @@ def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple
         capture.release()
         return None
     return capture, first
+
+
+def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, Image] | None:
+    """`_open`, but None when it takes longer: GStreamer waits for ever for a missing element or a stuck service."""
+    opened: queue.SimpleQueue[tuple[Capture, Image] | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: opened.put(_open(what, api)), name="open", daemon=True).start()
+    try:
+        return opened.get(timeout=seconds)
+    except queue.Empty:
+        return None
 
 
 def _grab(capture: Capture) -> Image | None:
