@@ -124,7 +124,7 @@ class Placement:
     """How a frame of any shape meets an input of a fixed shape; each rectangle is (top, left, height, width).
 
     There: `resize_crop(frame, size, crop, out=...)` into the `window` of the input. Back: the `window` of the
-    translated picture, resized to the height and width of `region`, covers `region` in the frame (to the nearest pixel).
+    translated picture at the height and width of `region` covers `region` in the frame (to the nearest pixel).
     """
 
     size: tuple[int, int]  # height and width the whole frame is resized to
