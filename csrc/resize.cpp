@@ -14,10 +14,41 @@ constexpr int kWordsPerVector = 16;
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+constexpr std::align_val_t kCacheLine{64};  // a vector that lies across two costs two accesses
+
+class Words {
+ public:
+  Words() = default;
+  ~Words() { release(); }
+  Words(const Words&) = delete;
+  Words& operator=(const Words&) = delete;
+
+  // Memory for `size` words, not initialised; what was there before is lost.
+  std::uint32_t* at_least(std::size_t size) {
+    if (size > size_) {
+      release();
+      data_ = static_cast<std::uint32_t*>(::operator new(size * sizeof(std::uint32_t), kCacheLine));
+      size_ = size;
+    }
+    return data_;
+  }
+  std::uint32_t* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  void release() {
+    ::operator delete(data_, kCacheLine);
+    data_ = nullptr;
+    size_ = 0;
+  }
+
+ private:
+  std::uint32_t* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 // Reused by the next call on the same thread, unless it is large.
 struct Scratch {
-  std::vector<std::uint32_t> planes;
-  std::vector<std::uint32_t> band;
+  Words planes;
+  Words band;
   std::vector<const std::uint32_t*> groups;
 };
 
@@ -27,7 +58,8 @@ class ScratchLease {
  public:
   ScratchLease() = default;
   ~ScratchLease() {
-    if (std::max(kept().planes.size(), kept().band.size()) > kKeptWords) kept() = Scratch{};
+    for (Words* words : {&kept().planes, &kept().band})
+      if (words->size() > kKeptWords) words->release();
   }
   ScratchLease(const ScratchLease&) = delete;
   ScratchLease& operator=(const ScratchLease&) = delete;
@@ -40,22 +72,16 @@ class ScratchLease {
   }
 };
 
-template <typename Value>
-Value* at_least(std::vector<Value>& buffer, std::size_t size) {
-  if (buffer.size() < size) buffer.resize(size);
-  return buffer.data();
-}
-
 // The band is a ring of groups: the horizontal pass writes a strip of them, the vertical pass reads those of one row.
 class Band {
  public:
   Band(Scratch& scratch, int capacity, int width)
       : capacity_(capacity), pitch_(round_up(width, kWordsPerVector)), scratch_(scratch) {
-    at_least(scratch.band, static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
+    scratch.band.at_least(static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
   }
   std::uint32_t* group(int index) { return scratch_.band.data() + index % capacity_ * group_size(); }
   const std::uint32_t* const* groups(int begin, int count) {
-    at_least(scratch_.groups, Taps::index(count));
+    if (scratch_.groups.size() < Taps::index(count)) scratch_.groups.resize(Taps::index(count));
     for (int k = 0; k < count; ++k) scratch_.groups[Taps::index(k)] = group(begin + k);
     return scratch_.groups.data();
   }
@@ -100,7 +126,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.block));
+  strip.planes = scratch.planes.at_least(Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;
