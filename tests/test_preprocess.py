@@ -1,5 +1,7 @@
 """The data path against Pillow 12 and torchvision: the largest difference allowed is 0, on every instruction set."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,50 @@ def test_resize_equals_pillow_at_any_size(isa: str, source: tuple[int, int], siz
     ours = preprocess.resize(image, size, isa=isa)
 
     np.testing.assert_array_equal(ours, pillow(image, size))
+
+
+@every_isa
+@settings(deadline=None, max_examples=10)
+@given(
+    source=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    size=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+)
+def test_resize_equals_pillow_at_large_sizes(isa: str, source: tuple[int, int], size: tuple[int, int]) -> None:
+    image = noise(*source)
+
+    ours = preprocess.resize(image, size, isa=isa)
+
+    np.testing.assert_array_equal(ours, pillow(image, size))
+
+
+@every_isa
+@settings(deadline=None, max_examples=25)
+@given(
+    source=st.tuples(st.integers(1, 40), st.integers(1, 40)), times=st.tuples(st.integers(1, 20), st.integers(1, 20))
+)
+def test_enlarging_equals_pillow(isa: str, source: tuple[int, int], times: tuple[int, int]) -> None:
+    image = noise(*source)
+    size = source[0] * times[0], source[1] * times[1]
+
+    ours = preprocess.resize(image, size, isa=isa)
+
+    np.testing.assert_array_equal(ours, pillow(image, size))
+
+
+@every_isa
+def test_resize_equals_pillow_on_photographs(isa: str) -> None:
+    data = os.environ.get("CYCLEGAN_EDGE_TEST_DATA")
+    if not data:
+        pytest.skip("CYCLEGAN_EDGE_TEST_DATA does not name the folder with test pictures")
+    paths = sorted(Path(data, "photos").glob("skimage_*")) + sorted(Path(data, "horse2zebra", "testA").glob("*"))[:8]
+    assert paths
+
+    for path in paths:
+        with Image.open(path) as opened:
+            image = np.asarray(opened.convert("RGB"))
+        for size in [(286, 286), (128, 200)]:
+            ours = preprocess.resize(image, size, isa=isa)
+            np.testing.assert_array_equal(ours, pillow(image, size), err_msg=path.name)
 
 
 def hex_rows(channel: NDArray[np.uint8]) -> str:
