@@ -1,15 +1,13 @@
-// Argument checks, GIL, numpy; nothing else. A wrong value is a ValueError, a wrong type a TypeError: a sentence each.
-#include <pybind11/numpy.h>
+// The Python functions of _core: check, release the GIL, call one function.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
-#include <cstdlib>
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "arguments.hpp"
 #include "cpu.hpp"
-#include "image.hpp"
 #include "resize.hpp"
 
 namespace py = pybind11;
@@ -17,121 +15,96 @@ namespace py = pybind11;
 namespace cyclegan_edge {
 namespace {
 
-std::string text(py::handle value) { return py::str(value).cast<std::string>(); }
-std::string type_name(py::handle value) { return text(py::type::handle_of(value).attr("__name__")); }
-
-ConstImage as_image(const py::object& object) {
-  if (!py::isinstance<py::array>(object))
-    throw py::type_error("image is a " + type_name(object) +
-                         ", expected a numpy array; convert it, for example with np.asarray(image).");
-  const py::array array = py::reinterpret_borrow<py::array>(object);
-  if (!array.dtype().is(py::dtype::of<std::uint8_t>()))
-    throw py::value_error("image has dtype " + text(array.dtype()) +
-                          ", expected uint8 from 0 to 255; convert it, for example with image.astype(np.uint8).");
-  if (array.ndim() != 3 || array.shape(2) != kChannels || array.shape(0) < 1 || array.shape(1) < 1)
-    throw py::value_error("image has shape " + text(array.attr("shape")) +
-                          ", expected (height, width, 3) with no empty side; repeat a grey channel three times and drop "
-                          "an alpha channel.");
-  if (array.shape(0) > kLargestSide || array.shape(1) > kLargestSide)
-    throw py::value_error("image has shape " + text(array.attr("shape")) + ", expected sides of at most " +
-                          std::to_string(kLargestSide) + "; cut it into parts.");
-  const bool packed = array.strides(2) == 1 && (array.strides(1) == kChannels || array.shape(1) == 1);
-  if (!packed || (array.strides(0) < 0 && array.shape(0) > 1))
-    throw py::value_error("image has strides " + text(array.attr("strides")) +
-                          ", expected packed pixels (3 and 1) in rows from top to bottom; copy it with "
-                          "np.ascontiguousarray(image).");
-  return {static_cast<const std::uint8_t*>(array.data()), array.strides(0), static_cast<int>(array.shape(1)),
-          static_cast<int>(array.shape(0))};
+std::vector<std::ptrdiff_t> shape_of(const Crop& crop, Format format) {
+  if (format == Format::bytes) return {crop.height, crop.width, kChannels};
+  return {kChannels, crop.height, crop.width};
 }
 
-// `shape` is how the caller should write it, such as "(height, width)".
-template <std::size_t Count>
-std::array<long long, Count> as_integers(const py::object& object, const std::string& name, const std::string& shape) {
-  const std::string expected = ", expected " + shape + " as whole numbers of pixels.";
-  if (!py::isinstance<py::sequence>(object) || py::isinstance<py::str>(object))
-    throw py::type_error(name + " is a " + type_name(object) + expected);
-  const py::sequence sequence = py::reinterpret_borrow<py::sequence>(object);
-  if (sequence.size() != Count) throw py::value_error(name + " is " + text(object) + expected);
-  std::array<long long, Count> values{};
-  for (std::size_t i = 0; i < Count; ++i) {
-    const py::object value = sequence[i];
-    const py::object whole = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-    if (!whole) {
-      PyErr_Clear();
-      throw py::type_error(name + " is " + text(object) + expected);
-    }
-    int overflow = 0;
-    values[i] = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
-    if (overflow != 0) values[i] = overflow < 0 ? -kLargestSide - 1 : 2LL * kLargestSide;  // refused below
+// The address range of a picture or an output, for the check that they share nothing.
+struct Range {
+  std::uintptr_t begin, end;
+};
+
+Range range_of(const ConstImage& image) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(image.data);
+  return {begin, begin + static_cast<std::uintptr_t>((image.height - 1) * image.stride + image.width * kChannels)};
+}
+
+Range range_of(const Output& output) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(output.data);
+  std::ptrdiff_t last = 0;
+  for (std::size_t i = 0; i < output.shape.size(); ++i) last += (output.shape[i] - 1) * output.strides[i];
+  return {begin, begin + static_cast<std::uintptr_t>(last) + 1};
+}
+
+py::object run(const std::vector<Job>& jobs, const Output& output, Format format, bool batch, int threads,
+               const Kernels& kernels) {
+  const Range written = range_of(output);
+  std::vector<Task> tasks;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const Range read = range_of(jobs[i].source);
+    if (read.begin < written.end && written.begin < read.end)
+      throw py::value_error("out shares memory with a picture that is read; pass separate memory.");
+    tasks.push_back({jobs[i], output.target(format, i, batch)});
   }
-  return values;
+  {
+    const py::gil_scoped_release release;
+    resize_all(tasks, threads, kernels);
+  }
+  return output.owner;
 }
 
-Size as_size(const py::object& object) {
-  const auto [height, width] = as_integers<2>(object, "size", "(height, width)");
-  if (height < 1 || width < 1 || height > kLargestSide || width > kLargestSide)
-    throw py::value_error("size is " + text(object) + ", expected (height, width), each from 1 to " +
-                          std::to_string(kLargestSide) + ".");
-  return {static_cast<int>(height), static_cast<int>(width)};
-}
-
-Crop as_crop(const py::object& object, Size size) {
-  const auto [top, left, height, width] = as_integers<4>(object, "crop", "(top, left, height, width)");
-  if (top < 0 || left < 0 || height < 1 || width < 1 || height > size.height || width > size.width ||
-      top > size.height - height || left > size.width - width)
-    throw py::value_error("crop is " + text(object) + ", expected (top, left, height, width) inside the resized picture of (" +
-                          std::to_string(size.height) + ", " + std::to_string(size.width) + ") pixels, with no empty side.");
-  return {static_cast<int>(top), static_cast<int>(left), static_cast<int>(height), static_cast<int>(width)};
-}
-
-std::string names() {
-  std::string joined = "auto";
-  for (const Kernels* kernels : available_kernels()) joined += std::string(", ") + kernels->name;
-  return joined;
-}
-
-const Kernels& named_kernels(const std::string& isa, const std::string& where) {
-  if (isa == "auto") return *available_kernels().back();
-  const Kernels* kernels = find_kernels(isa);
-  if (!kernels)
-    throw py::value_error(where + " is \"" + isa + "\", but this CPU and this build have: " + names() + "; choose one of them.");
-  return *kernels;
-}
-
-const Kernels& default_kernels() {
-  const char* chosen = std::getenv("CYCLEGAN_EDGE_ISA");
-  return named_kernels(chosen && *chosen ? chosen : "auto", "CYCLEGAN_EDGE_ISA");
-}
-
-const Kernels& as_kernels(const std::string& isa) {
-  return isa == "auto" ? default_kernels() : named_kernels(isa, "isa");
-}
-
-py::array_t<std::uint8_t> resize(const py::object& image, const py::object& size, const std::string& isa) {
+py::object resize_image(const py::object& image, const py::object& size, bool bgr, const py::object& out, int threads,
+                        const std::string& isa) {
   const Kernels& kernels = as_kernels(isa);
-  Job job{as_image(image), as_size(size), {}};
+  Job job{as_image(image, "image"), as_size(size, "size"), {}, false, bgr};
   job.crop = {0, 0, job.size.height, job.size.width};
-  py::array_t<std::uint8_t> target({job.size.height, job.size.width, kChannels});
-  std::uint8_t* data = target.mutable_data();
-  {
-    const py::gil_scoped_release release;
-    resize_to_bytes(job, data, kernels);
-  }
-  return target;
+  const Output output = as_output(out, Format::bytes, shape_of(job.crop, Format::bytes));
+  return run({job}, output, Format::bytes, false, as_threads(threads), kernels);
 }
 
-py::array_t<float> resize_crop(const py::object& image, const py::object& size, const py::object& crop, bool flip,
-                               const std::string& isa) {
+py::object resize_crop(const py::object& image, const py::object& size, const py::object& crop, bool flip, bool bgr,
+                       const std::string& layout, const std::string& dtype, const py::object& out, int threads,
+                       const std::string& isa) {
   const Kernels& kernels = as_kernels(isa);
-  Job job{as_image(image), as_size(size), {}, flip};
-  job.crop = as_crop(crop, job.size);
-  py::array_t<float> target({kChannels, job.crop.height, job.crop.width});
-  float* data = target.mutable_data();
-  {
-    const py::gil_scoped_release release;
-    resize_to_floats(job, data, kernels);
+  const Format format = as_format(layout, dtype);
+  Job job{as_image(image, "image"), as_size(size, "size"), {}, flip, bgr};
+  job.crop = as_crop(crop, "crop", job.size);
+  const Output output = as_output(out, format, shape_of(job.crop, format));
+  return run({job}, output, format, false, as_threads(threads), kernels);
+}
+
+void check_length(const char* name, std::size_t length, std::size_t images) {
+  if (length != images)
+    throw py::value_error(std::string(name) + " has " + std::to_string(length) + " entries for " +
+                          std::to_string(images) + " images, expected one for each.");
+}
+
+py::object resize_crop_batch(const std::vector<py::object>& images, const std::vector<py::object>& sizes,
+                             const std::vector<py::object>& crops, const std::vector<bool>& flips, const py::object& out,
+                             int threads, bool bgr, const std::string& layout, const std::string& dtype,
+                             const std::string& isa) {
+  const Kernels& kernels = as_kernels(isa);
+  const Format format = as_format(layout, dtype);
+  if (images.empty()) throw py::value_error("images is empty, expected one picture at least.");
+  check_length("sizes", sizes.size(), images.size());
+  check_length("crops", crops.size(), images.size());
+  check_length("flips", flips.size(), images.size());
+  std::vector<Job> jobs;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const std::string at = "[" + std::to_string(i) + "]";
+    Job job{as_image(images[i], "images" + at), as_size(sizes[i], "sizes" + at), {}, flips[i], bgr};
+    job.crop = as_crop(crops[i], "crops" + at, job.size);
+    if (i && (job.crop.height != jobs[0].crop.height || job.crop.width != jobs[0].crop.width))
+      throw py::value_error("crops" + at + " is " + std::to_string(job.crop.height) + " high and " +
+                            std::to_string(job.crop.width) + " wide, expected the " +
+                            std::to_string(jobs[0].crop.height) + " and " + std::to_string(jobs[0].crop.width) +
+                            " of crops[0]: a batch has one size.");
+    jobs.push_back(job);
   }
-  return target;
+  std::vector<std::ptrdiff_t> shape = shape_of(jobs[0].crop, format);
+  shape.insert(shape.begin(), static_cast<std::ptrdiff_t>(jobs.size()));
+  return run(jobs, as_output(out, format, shape), format, true, as_threads(threads), kernels);
 }
 
 std::vector<std::string> available_isas() {
@@ -144,10 +117,15 @@ std::vector<std::string> available_isas() {
 
 PYBIND11_MODULE(_core, module) {
   module.def("available_isas", &available_isas);
-  module.def("default_isa", [] { return std::string(default_kernels().name); });
-  module.def("resize", &resize, py::arg("image"), py::arg("size"), py::kw_only(), py::arg("isa") = "auto");
+  module.def("default_isa", [] { return std::string(as_kernels("auto").name); });
+  module.def("resize", &resize_image, py::arg("image"), py::arg("size"), py::kw_only(), py::arg("bgr") = false,
+             py::arg("out") = py::none(), py::arg("threads") = 1, py::arg("isa") = "auto");
   module.def("resize_crop", &resize_crop, py::arg("image"), py::arg("size"), py::arg("crop"), py::arg("flip") = false,
-             py::kw_only(), py::arg("isa") = "auto");
+             py::kw_only(), py::arg("bgr") = false, py::arg("layout") = "nchw", py::arg("dtype") = "float32",
+             py::arg("out") = py::none(), py::arg("threads") = 1, py::arg("isa") = "auto");
+  module.def("resize_crop_batch", &resize_crop_batch, py::arg("images"), py::arg("sizes"), py::arg("crops"),
+             py::arg("flips"), py::arg("out") = py::none(), py::arg("threads") = 0, py::kw_only(),
+             py::arg("bgr") = false, py::arg("layout") = "nchw", py::arg("dtype") = "float32", py::arg("isa") = "auto");
 }
 
 }  // namespace cyclegan_edge

@@ -35,8 +35,8 @@ struct Strip {
   int first;              // the target columns that are wanted: first, first + 1, ... first + count - 1
   int count;
   bool flip;              // write them from right to left
-  std::uint32_t* planes;  // scratch: Kernels::block words for each group of source columns
-  std::uint32_t* band;    // out: Kernels::rows / 4 groups; the rest of a plane up to its pitch may be overwritten
+  std::uint32_t* planes;  // scratch: Kernels::block words for each group of source columns, on a cache line
+  std::uint32_t* band;    // out: Kernels::rows / 4 groups, on a cache line; a plane's words past count may be overwritten
   std::ptrdiff_t pitch;   // words, a multiple of 16, at least count
 };
 

@@ -41,6 +41,23 @@ inline __m512i pixels(const Sums& sums) {
   return _mm512_srai_epi32(_mm512_add_epi32(_mm512_slli_epi32(high, 8), sums.digit[0]), kWeightBits);
 }
 
+// The same for a few groups whose pixels and digits fit into registers: one sum takes the digits in turn, highest first.
+template <int Groups>
+inline __m512i few_pixels(const __m512i* pixel, const __m512i (*digit)[kDigits]) {
+  __m512i sum = _mm512_set1_epi32(kHalf >> 16);
+  for (int d = kDigits - 1; d >= 0; --d) {
+    for (int group = 0; group < Groups; ++group) sum = _mm512_dpbusd_epi32(sum, pixel[group], digit[group][d]);
+    sum = d ? _mm512_slli_epi32(sum, 8) : _mm512_srai_epi32(sum, kWeightBits);
+  }
+  return sum;
+}
+
+inline void load_digits(const std::uint32_t* weight, __m512i* digit) {
+  for (int d = 0; d < kDigits; ++d) digit[d] = _mm512_set1_epi32(static_cast<int>(weight[d]));
+}
+
+constexpr int kFewGroups = 2;
+
 template <typename Load>
 inline __m512i four_lanes(Load load) {
   __m512i lanes = _mm512_castsi128_si512(load(0));
@@ -66,9 +83,9 @@ inline void transpose(Load load, std::uint32_t* block) {
     const __m512i rg23 = _mm512_unpacklo_epi32(row[group][2], row[group][3]);
     const __m512i b01 = _mm512_unpackhi_epi32(row[group][0], row[group][1]);   // B0 B1 . .
     const __m512i b23 = _mm512_unpackhi_epi32(row[group][2], row[group][3]);
-    _mm512_storeu_si512(block, _mm512_unpacklo_epi64(rg01, rg23));
-    _mm512_storeu_si512(block + kRows, _mm512_unpackhi_epi64(rg01, rg23));
-    _mm512_storeu_si512(block + 2 * kRows, _mm512_unpacklo_epi64(b01, b23));
+    _mm512_store_si512(block, _mm512_unpacklo_epi64(rg01, rg23));
+    _mm512_store_si512(block + kRows, _mm512_unpackhi_epi64(rg01, rg23));
+    _mm512_store_si512(block + 2 * kRows, _mm512_unpacklo_epi64(b01, b23));
   }
 }
 
@@ -96,17 +113,28 @@ inline int transpose_groups(const Strip& strip, int begin, int end, std::uint32_
 // One target column: sixteen rows, three channels. Groups is its number of groups, or 0: not known to the compiler.
 template <int Groups>
 inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m512i* channels) {
-  Sums sums[3] = {start(), start(), start()};
-  for (int group = 0; group < (Groups ? Groups : groups); ++group, block += kBlock, weight += kDigits) {
-    __m512i digit[kDigits];
-    for (int d = 0; d < kDigits; ++d) digit[d] = _mm512_set1_epi32(static_cast<int>(weight[d]));
+  if constexpr (Groups > 0 && Groups <= kFewGroups) {
+    __m512i digit[Groups][kDigits];
+    for (int group = 0; group < Groups; ++group) load_digits(weight + group * kDigits, digit[group]);
     for (int channel = 0; channel < 3; ++channel) {
-      const __m512i pixel = _mm512_loadu_si512(block + channel * kRows);
-      for (int d = 0; d < kDigits; ++d)
-        sums[channel].digit[d] = _mm512_dpbusd_epi32(sums[channel].digit[d], pixel, digit[d]);
+      __m512i pixel[Groups];
+      for (int group = 0; group < Groups; ++group)
+        pixel[group] = _mm512_load_si512(block + group * kBlock + channel * kRows);
+      channels[channel] = few_pixels<Groups>(pixel, digit);
     }
+  } else {
+    Sums sums[3] = {start(), start(), start()};
+    for (int group = 0; group < (Groups ? Groups : groups); ++group, block += kBlock, weight += kDigits) {
+      __m512i digit[kDigits];
+      load_digits(weight, digit);
+      for (int channel = 0; channel < 3; ++channel) {
+        const __m512i pixel = _mm512_load_si512(block + channel * kRows);
+        for (int d = 0; d < kDigits; ++d)
+          sums[channel].digit[d] = _mm512_dpbusd_epi32(sums[channel].digit[d], pixel, digit[d]);
+      }
+    }
+    for (int channel = 0; channel < 3; ++channel) channels[channel] = pixels(sums[channel]);
   }
-  for (int channel = 0; channel < 3; ++channel) channels[channel] = pixels(sums[channel]);
 }
 
 template <int Groups>
@@ -160,23 +188,34 @@ void horizontal(const Strip& strip) {
   }
 }
 
-// Vectors * 16 columns of one channel, clipped to 0..255.
-template <int Vectors>
+inline __m512i clip(__m512i values) {
+  return _mm512_min_epi32(_mm512_max_epi32(values, _mm512_setzero_si512()), _mm512_set1_epi32(255));
+}
+
+// Vectors * 16 columns of one channel, clipped to 0..255. Groups as above.
+template <int Vectors, int Groups>
 inline void rows(const Span& span, std::ptrdiff_t at, __m512i* values) {
-  Sums sums[Vectors];
-  for (int v = 0; v < Vectors; ++v) sums[v] = start();
-  const std::uint32_t* weight = span.weights;
-  for (int group = 0; group < span.group_count; ++group, weight += kDigits) {
-    const std::uint32_t* source = span.groups[group] + at;
-    __m512i digit[kDigits];
-    for (int d = 0; d < kDigits; ++d) digit[d] = _mm512_set1_epi32(static_cast<int>(weight[d]));
+  if constexpr (Groups > 0) {
+    __m512i digit[Groups][kDigits];
+    for (int group = 0; group < Groups; ++group) load_digits(span.weights + group * kDigits, digit[group]);
     for (int v = 0; v < Vectors; ++v) {
-      const __m512i pixel = _mm512_loadu_si512(source + v * 16);
-      for (int d = 0; d < kDigits; ++d) sums[v].digit[d] = _mm512_dpbusd_epi32(sums[v].digit[d], pixel, digit[d]);
+      __m512i pixel[Groups];
+      for (int group = 0; group < Groups; ++group) pixel[group] = _mm512_load_si512(span.groups[group] + at + v * 16);
+      values[v] = clip(few_pixels<Groups>(pixel, digit));
     }
+  } else {
+    Sums sums[Vectors];
+    for (int v = 0; v < Vectors; ++v) sums[v] = start();
+    for (int group = 0; group < span.group_count; ++group) {
+      __m512i digit[kDigits];
+      load_digits(span.weights + group * kDigits, digit);
+      for (int v = 0; v < Vectors; ++v) {
+        const __m512i pixel = _mm512_load_si512(span.groups[group] + at + v * 16);
+        for (int d = 0; d < kDigits; ++d) sums[v].digit[d] = _mm512_dpbusd_epi32(sums[v].digit[d], pixel, digit[d]);
+      }
+    }
+    for (int v = 0; v < Vectors; ++v) values[v] = clip(pixels(sums[v]));
   }
-  for (int v = 0; v < Vectors; ++v)
-    values[v] = _mm512_min_epi32(_mm512_max_epi32(pixels(sums[v]), _mm512_setzero_si512()), _mm512_set1_epi32(255));
 }
 
 // value / 255 in two steps that round to the same float32 for each of the 256 values, then 2 x - 1, which rounds as
@@ -190,27 +229,37 @@ inline __m512 to_float(__m512i value) {
   return _mm512_fmsub_ps(unit, _mm512_set1_ps(2.0F), _mm512_set1_ps(1.0F));
 }
 
-void vertical_floats(const Span& span, float* const planes[3]) {
+template <int Groups>
+void floats(const Span& span, float* const planes[3]) {
   for (int channel = 0; channel < 3; ++channel) {
     float* out = planes[channel];
     const std::ptrdiff_t plane = span.plane[channel];
     int x = 0;
     for (; x + 64 <= span.width; x += 64) {
       __m512i values[4];
-      rows<4>(span, plane + x, values);
+      rows<4, Groups>(span, plane + x, values);
       for (int v = 0; v < 4; ++v) _mm512_storeu_ps(out + x + v * 16, to_float(values[v]));
     }
     for (; x < span.width; x += 16) {
       const int left = span.width - x;
       const __mmask16 mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
       __m512i values[1];
-      rows<1>(span, plane + x, values);
+      rows<1, Groups>(span, plane + x, values);
       _mm512_mask_storeu_ps(out + x, mask, to_float(values[0]));
     }
   }
 }
 
-void vertical_bytes(const Span& span, std::uint8_t* row) {
+void vertical_floats(const Span& span, float* const planes[3]) {
+  switch (span.group_count) {
+    case 1: return floats<1>(span, planes);
+    case 2: return floats<2>(span, planes);
+    default: return floats<0>(span, planes);
+  }
+}
+
+template <int Groups>
+void bytes(const Span& span, std::uint8_t* row) {
   const __m512i drop_fourth =
       _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
   const __m512i join_quarters = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 3, 3, 3);
@@ -218,14 +267,22 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
     const int left = span.width - x;
     const __mmask64 mask = (__mmask64{1} << (3 * (left >= 16 ? 16 : left))) - 1;
     __m512i red[1], green[1], blue[1];
-    rows<1>(span, span.plane[0] + x, red);
-    rows<1>(span, span.plane[1] + x, green);
-    rows<1>(span, span.plane[2] + x, blue);
+    rows<1, Groups>(span, span.plane[0] + x, red);
+    rows<1, Groups>(span, span.plane[1] + x, green);
+    rows<1, Groups>(span, span.plane[2] + x, blue);
     // A word is now r g b 0; sixteen of them become 48 bytes.
     const __m512i words = _mm512_or_si512(_mm512_or_si512(red[0], _mm512_slli_epi32(green[0], 8)),
                                           _mm512_slli_epi32(blue[0], 16));
     const __m512i packed = _mm512_permutexvar_epi32(join_quarters, _mm512_shuffle_epi8(words, drop_fourth));
     _mm512_mask_storeu_epi8(row + static_cast<std::ptrdiff_t>(x) * 3, mask, packed);
+  }
+}
+
+void vertical_bytes(const Span& span, std::uint8_t* row) {
+  switch (span.group_count) {
+    case 1: return bytes<1>(span, row);
+    case 2: return bytes<2>(span, row);
+    default: return bytes<0>(span, row);
   }
 }
 

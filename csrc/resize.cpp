@@ -1,6 +1,10 @@
 #include "resize.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <new>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 namespace cyclegan_edge {
@@ -10,29 +14,74 @@ constexpr int kWordsPerVector = 16;
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Reused by the next call on the same thread.
+constexpr std::align_val_t kCacheLine{64};  // a vector that lies across two costs two accesses
+
+class Words {
+ public:
+  Words() = default;
+  ~Words() { release(); }
+  Words(const Words&) = delete;
+  Words& operator=(const Words&) = delete;
+
+  // Memory for `size` words, not initialised; what was there before is lost.
+  std::uint32_t* at_least(std::size_t size) {
+    if (size > size_) {
+      release();
+      data_ = static_cast<std::uint32_t*>(::operator new(size * sizeof(std::uint32_t), kCacheLine));
+      size_ = size;
+    }
+    return data_;
+  }
+  std::uint32_t* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  void release() {
+    ::operator delete(data_, kCacheLine);
+    data_ = nullptr;
+    size_ = 0;
+  }
+
+ private:
+  std::uint32_t* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// Reused by the next call on the same thread, unless it is large.
 struct Scratch {
-  std::vector<std::uint32_t> planes;
-  std::vector<std::uint32_t> band;
+  Words planes;
+  Words band;
   std::vector<const std::uint32_t*> groups;
 };
 
-template <typename Value>
-Value* at_least(std::vector<Value>& buffer, std::size_t size) {
-  if (buffer.size() < size) buffer.resize(size);
-  return buffer.data();
-}
+constexpr std::size_t kKeptWords = 1 << 21;  // 8 MiB in each buffer
+
+class ScratchLease {
+ public:
+  ScratchLease() = default;
+  ~ScratchLease() {
+    for (Words* words : {&kept().planes, &kept().band})
+      if (words->size() > kKeptWords) words->release();
+  }
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+  Scratch& operator*() const { return kept(); }
+
+ private:
+  static Scratch& kept() {
+    thread_local Scratch scratch;
+    return scratch;
+  }
+};
 
 // The band is a ring of groups: the horizontal pass writes a strip of them, the vertical pass reads those of one row.
 class Band {
  public:
   Band(Scratch& scratch, int capacity, int width)
       : capacity_(capacity), pitch_(round_up(width, kWordsPerVector)), scratch_(scratch) {
-    at_least(scratch.band, static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
+    scratch.band.at_least(static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
   }
   std::uint32_t* group(int index) { return scratch_.band.data() + index % capacity_ * group_size(); }
   const std::uint32_t* const* groups(int begin, int count) {
-    at_least(scratch_.groups, Taps::index(count));
+    if (scratch_.groups.size() < Taps::index(count)) scratch_.groups.resize(Taps::index(count));
     for (int k = 0; k < count; ++k) scratch_.groups[Taps::index(k)] = group(begin + k);
     return scratch_.groups.data();
   }
@@ -54,7 +103,8 @@ int most_groups(const Taps& taps, int first, int count) {
 // Calls store(span, y) for each row y of the crop, from top to bottom.
 template <typename Store>
 void run_passes(const Job& job, const Kernels& kernels, Store store) {
-  thread_local Scratch scratch;
+  const ScratchLease lease;
+  Scratch& scratch = *lease;
   const auto column_taps = cubic_taps(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
   const auto row_taps = cubic_taps(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
   const Taps& columns = *column_taps;
@@ -76,7 +126,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = at_least(scratch.planes, Taps::index(column_groups) * Taps::index(kernels.block));
+  strip.planes = scratch.planes.at_least(Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;
@@ -119,21 +169,74 @@ void run(const Job& job, const Kernels& kernels, Store store) {
   run_passes(rest, kernels, store);
 }
 
-}  // namespace
-
-void resize_to_bytes(const Job& job, std::uint8_t* target, const Kernels& kernels) {
-  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(job.crop.width) * kChannels;
-  run(job, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, target + y * stride); });
+// The part of the task's rows from `top` on, `height` of them.
+Task rows_of(const Task& task, int top, int height) {
+  Task part = task;
+  part.job.crop.top += top;
+  part.job.crop.height = height;
+  part.target.data = static_cast<std::uint8_t*>(task.target.data) + top * task.target.row;
+  return part;
 }
 
-void resize_to_floats(const Job& job, float* target, const Kernels& kernels) {
-  const std::ptrdiff_t width = job.crop.width;
-  const std::ptrdiff_t plane = width * job.crop.height;
-  run(job, kernels, [&](const Span& span, int y) {
-    float* row = target + y * width;
-    float* const planes[3] = {row, row + plane, row + 2 * plane};
-    kernels.vertical_floats(span, planes);
-  });
+constexpr int kFewestRows = 32;  // a part also computes rows its neighbour computes: the reach of the filter
+
+std::vector<Task> cut(const std::vector<Task>& tasks, int threads) {
+  const int parts = (threads + static_cast<int>(tasks.size()) - 1) / static_cast<int>(tasks.size());
+  if (parts == 1) return tasks;
+  std::vector<Task> all;
+  for (const Task& task : tasks) {
+    const int height = task.job.crop.height;
+    const int count = std::clamp(height / kFewestRows, 1, parts);
+    for (int k = 0; k < count; ++k) {
+      const int top = static_cast<int>(static_cast<long long>(height) * k / count);
+      const int end = static_cast<int>(static_cast<long long>(height) * (k + 1) / count);
+      all.push_back(rows_of(task, top, end - top));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+void resize(const Task& task, const Kernels& kernels) {
+  const Target& target = task.target;
+  std::uint8_t* const data = static_cast<std::uint8_t*>(target.data);
+  if (target.format == Format::bytes) {
+    run(task.job, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, data + y * target.row); });
+  } else {
+    run(task.job, kernels, [&](const Span& span, int y) {
+      float* planes[kChannels];
+      for (int channel = 0; channel < kChannels; ++channel)
+        planes[channel] = reinterpret_cast<float*>(data + y * target.row + channel * target.plane);
+      kernels.vertical_floats(span, planes);
+    });
+  }
+}
+
+// Threads live for one call: a pool would not survive the fork of a data loader's workers.
+void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kernels) {
+  if (tasks.empty()) return;
+  const std::vector<Task> parts = cut(tasks, threads);
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> out_of_memory{false};
+  const auto work = [&] {
+    try {
+      for (std::size_t i = next++; i < parts.size(); i = next++) resize(parts[i], kernels);
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (std::size_t i = 1; i < std::min(static_cast<std::size_t>(threads), parts.size()); ++i) {
+    try {
+      helpers.emplace_back(work);
+    } catch (const std::system_error&) {
+      break;  // no more threads to be had: those that run do the rest
+    }
+  }
+  work();
+  for (std::thread& helper : helpers) helper.join();
+  if (out_of_memory) throw std::bad_alloc();
 }
 
 }  // namespace cyclegan_edge

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "image.hpp"
 #include "kernels.hpp"
@@ -17,8 +18,29 @@ struct Job {
   bool bgr = false;   // the source is blue, green, red; the result is red, green, blue either way
 };
 
-// Preconditions of all: no empty side, no side above kLargestSide. Throws std::bad_alloc, nothing else.
-void resize_to_bytes(const Job& job, std::uint8_t* target, const Kernels& kernels);   // (height, width, 3)
-void resize_to_floats(const Job& job, float* target, const Kernels& kernels);         // (3, height, width), -1..1
+enum class Format {
+  bytes,   // uint8, three interleaved channels
+  floats,  // float32 from -1 to 1, three planes
+};
+
+// Where the crop goes. A row is packed, the steps between rows and planes are in bytes and not negative.
+struct Target {
+  void* data;
+  Format format;
+  std::ptrdiff_t row;
+  std::ptrdiff_t plane = 0;  // floats only
+};
+
+struct Task {
+  Job job;
+  Target target;
+};
+
+// Preconditions: no empty side, no side above kLargestSide, targets do not overlap anything.
+// Throws std::bad_alloc, nothing else.
+void resize(const Task& task, const Kernels& kernels);
+
+// The same on up to `threads` threads, the caller's among them. Pictures are cut into parts when they are fewer than that.
+void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kernels);
 
 }  // namespace cyclegan_edge

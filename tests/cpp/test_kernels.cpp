@@ -49,6 +49,15 @@ constexpr Known kKnown[] = {
 #include "known.inc"
 };
 
+void resize_to_bytes(const Job& job, void* target, const Kernels& kernels) {
+  resize({job, {target, Format::bytes, job.crop.width * 3}}, kernels);
+}
+
+void resize_to_floats(const Job& job, void* target, const Kernels& kernels) {
+  const std::ptrdiff_t row = job.crop.width * static_cast<std::ptrdiff_t>(sizeof(float));
+  resize({job, {target, Format::floats, row, row * job.crop.height}}, kernels);
+}
+
 void test_known_sums(const Kernels& kernels) {
   for (const Known& known : kKnown) {
     const std::vector<std::uint8_t> image = noise(known.source.height, known.source.width);
@@ -101,7 +110,7 @@ void test_random_case(const Kernels& kernels, unsigned seed) {
   resize_to_floats(job, expected_floats.data(), kScalarKernels);
   const Guarded bytes_target(count, at), floats_target(count * sizeof(float), at);
   resize_to_bytes(job, bytes_target.data(), kernels);
-  resize_to_floats(job, reinterpret_cast<float*>(floats_target.data()), kernels);
+  resize_to_floats(job, floats_target.data(), kernels);
   check(std::memcmp(expected_bytes.data(), bytes_target.data(), count) == 0, kernels.name, "bytes", job);
   check(std::memcmp(expected_floats.data(), floats_target.data(), count * sizeof(float)) == 0, kernels.name, "floats", job);
 }
