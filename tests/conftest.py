@@ -12,6 +12,11 @@ from cyclegan_edge.bundle import Artifact, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
 
 
+def pytest_configure() -> None:
+    """One thread for the tiny networks of the tests: two that wait for each other lose when the machine is busy."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` or `tensorrt` skip aloud on a machine without."""
     if item.get_closest_marker("gpu"):

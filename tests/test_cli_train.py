@@ -1,10 +1,12 @@
 """The commands in the order a person types them: data scenes, train, stop, resume, export, and what they refuse."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,38 +82,47 @@ def test_without_tensorrt_fp16_says_how_to_finish_on_the_device(place: Path) -> 
 
 
 def test_ctrl_c_saves_and_resume_goes_on(place: Path) -> None:
-    running = subprocess.Popen(
-        [sys.executable, "-m", "cyclegan_edge", "train", "scenes", "--name", "stopped", "--steps", "100000", *TINY],
-        cwd=place,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not (place / "runs" / "stopped" / "samples").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)  # until step 200
-    running.send_signal(signal.SIGINT)
-    printed, _ = running.communicate(timeout=60)
-    (saved,) = (place / "runs" / "stopped" / "checkpoints").iterdir()
+    run = place / "runs" / "stopped"
 
-    resumed = subprocess.Popen(
-        [sys.executable, "-m", "cyclegan_edge", "train", "--resume", "--name", "stopped"],
-        cwd=place,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-    )
-    while not list((place / "runs" / "stopped" / "samples").glob(f"step_{200 * (step_of(saved) // 200 + 1):07d}.jpg")):
-        assert time.monotonic() < deadline + 120
-        time.sleep(0.1)
-    resumed.send_signal(signal.SIGTERM)
-    resumed_printed, _ = resumed.communicate(timeout=60)
+    with training("scenes", "--name", "stopped", "--steps", "100000", *TINY, folder=place) as started:
+        wait_for(run / "samples" / "step_0000020.jpg")
+        started.send_signal(signal.SIGINT)
+        printed, _ = started.communicate(timeout=60)
+    (saved,) = (run / "checkpoints").iterdir()
+    with training("--resume", "--name", "stopped", folder=place) as resumed:
+        wait_for(run / "samples" / f"step_{20 * (step_of(saved) // 20 + 1):07d}.jpg")
+        resumed.send_signal(signal.SIGTERM)
+        resumed_printed, _ = resumed.communicate(timeout=60)
 
-    assert running.returncode == resumed.returncode == 0
+    assert started.returncode == resumed.returncode == 0
     assert f"Stopped after step {step_of(saved)} of 100000" in printed
     assert "train --resume --name stopped" in printed
     assert f"Continuing from runs/stopped/checkpoints/{saved.name}" in resumed_printed
-    assert max(map(step_of, (place / "runs" / "stopped" / "checkpoints").iterdir())) > step_of(saved)
+    assert max(map(step_of, (run / "checkpoints").iterdir())) > step_of(saved)
+
+
+@contextlib.contextmanager
+def training(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """`cyclegan-edge train` in the background, killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cyclegan_edge", "train", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} was not written"
+        time.sleep(0.05)
 
 
 def step_of(checkpoint: Path) -> int:
