@@ -138,7 +138,8 @@ def two_threads(case: Case, image: NDArray[np.uint8], seconds: float) -> dict[st
             images, [size] * BATCH, [crop] * BATCH, [flip] * BATCH, out=memory, threads=threads
         )
 
-    with ThreadPoolExecutor(2) as pool:
+    # The number of torch's own threads belongs to each thread that calls it; two more would spin beside ours.
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
         def on_pool(pipeline: Pipeline) -> Any:
             return list(pool.map(pipeline, images, [case] * BATCH))

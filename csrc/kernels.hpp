@@ -62,6 +62,7 @@ struct Kernels {
 
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;     // x86-64
+extern const Kernels kAvxVnniKernels;  // x86-64
 extern const Kernels kAvx512Kernels;   // x86-64
 extern const Kernels kNeonKernels;     // aarch64
 extern const Kernels kNeonDotKernels;  // aarch64

@@ -1,230 +1,65 @@
 // AVX2 (and FMA). A weight is two signed 16-bit halves, and vpmaddwd multiplies pairs of pixels by pairs of halves: eight
 // lanes of two products. The two sums are put together modulo 2^32, so the result is the scalar kernel's 32-bit sum.
-#include <immintrin.h>
-
-#include <cstring>
-
-#include "kernels.hpp"
+#include "avx.hpp"
 
 namespace cyclegan_edge {
 namespace {
 
-constexpr int kRows = 8;
-constexpr int kWords = 4;               // high halves of weights 0 2, of 1 3; low halves of 0 2, of 1 3
-constexpr int kPlane = 2 * kRows;       // words per channel in a block: eight rows' pixels 0 2, then 1 3, 16 bits each
-constexpr int kBlock = 3 * kPlane;
-constexpr int kQuadBytes = 4 * 3;       // four pixels
-constexpr int kLoadBytes = 16;
+struct Math {
+  static constexpr int kWords = 4;           // high halves of weights 0 2, of 1 3; low halves of 0 2, of 1 3
+  static constexpr int kPlane = 2 * kRows;   // eight rows' pixels 0 2, then 1 3, 16 bits each
 
-std::uint32_t pair(std::int32_t first, std::int32_t second) {
-  return (static_cast<std::uint32_t>(first) & 0xFFFFU) | static_cast<std::uint32_t>(second) << 16;
-}
+  static std::uint32_t pair(std::int32_t first, std::int32_t second) {
+    return (static_cast<std::uint32_t>(first) & 0xFFFFU) | static_cast<std::uint32_t>(second) << 16;
+  }
 
-void pack(const std::int32_t* four, std::uint32_t* words) {
-  std::int32_t high[4];
-  for (int k = 0; k < 4; ++k) high[k] = (four[k] + 0x8000) >> 16;  // the low half is what is left: -2^15 .. 2^15 - 1
-  words[0] = pair(high[0], high[2]);
-  words[1] = pair(high[1], high[3]);
-  words[2] = pair(four[0], four[2]);
-  words[3] = pair(four[1], four[3]);
-}
+  static void pack(const std::int32_t* four, std::uint32_t* words) {
+    std::int32_t high[4];
+    for (int k = 0; k < 4; ++k) high[k] = (four[k] + 0x8000) >> 16;  // the low half is what is left: -2^15 .. 2^15 - 1
+    words[0] = pair(high[0], high[2]);
+    words[1] = pair(high[1], high[3]);
+    words[2] = pair(four[0], four[2]);
+    words[3] = pair(four[1], four[3]);
+  }
 
-struct Weights {
-  __m256i high_even, high_odd, low_even, low_odd;
+  struct Weights {
+    __m256i high_even, high_odd, low_even, low_odd;
+  };
+
+  static Weights load_weights(const std::uint32_t* words) {
+    return {broadcast(words[0]), broadcast(words[1]), broadcast(words[2]), broadcast(words[3])};
+  }
+
+  static __m256i even_pixels(__m256i words) { return _mm256_and_si256(words, _mm256_set1_epi32(0x00FF00FF)); }
+  static __m256i odd_pixels(__m256i words) { return _mm256_srli_epi16(words, 8); }
+
+  static void keep(__m256i words, std::uint32_t* plane) {
+    store(plane, even_pixels(words));
+    store(plane + kRows, odd_pixels(words));
+  }
+
+  struct Sums {
+    __m256i high = _mm256_setzero_si256();
+    __m256i low = _mm256_set1_epi32(kHalf);
+
+    void add_pairs(__m256i even, __m256i odd, const Weights& weights) {
+      high = _mm256_add_epi32(high, _mm256_madd_epi16(even, weights.high_even));
+      low = _mm256_add_epi32(low, _mm256_madd_epi16(even, weights.low_even));
+      high = _mm256_add_epi32(high, _mm256_madd_epi16(odd, weights.high_odd));
+      low = _mm256_add_epi32(low, _mm256_madd_epi16(odd, weights.low_odd));
+    }
+    void add(__m256i words, const Weights& weights) { add_pairs(even_pixels(words), odd_pixels(words), weights); }
+    void add_kept(const std::uint32_t* plane, const Weights& weights) {
+      add_pairs(load(plane), load(plane + kRows), weights);
+    }
+    __m256i pixels() const {
+      return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, 16), low), kWeightBits);
+    }
+  };
 };
-
-inline Weights load_weights(const std::uint32_t* words) {
-  const auto all = [&](int i) { return _mm256_set1_epi32(static_cast<int>(words[i])); };
-  return {all(0), all(1), all(2), all(3)};
-}
-
-struct Sums {
-  __m256i high = _mm256_setzero_si256();
-  __m256i low = _mm256_set1_epi32(kHalf);
-
-  // even, odd: 16-bit pixels 0 2 and 1 3 of each lane.
-  void add(__m256i even, __m256i odd, const Weights& weights) {
-    high = _mm256_add_epi32(high, _mm256_madd_epi16(even, weights.high_even));
-    low = _mm256_add_epi32(low, _mm256_madd_epi16(even, weights.low_even));
-    high = _mm256_add_epi32(high, _mm256_madd_epi16(odd, weights.high_odd));
-    low = _mm256_add_epi32(low, _mm256_madd_epi16(odd, weights.low_odd));
-  }
-
-  // Not clipped: -512 .. 511.
-  __m256i pixels() const {
-    return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, 16), low), kWeightBits);
-  }
-};
-
-inline __m256i even_pixels(__m256i words) { return _mm256_and_si256(words, _mm256_set1_epi32(0x00FF00FF)); }
-inline __m256i odd_pixels(__m256i words) { return _mm256_srli_epi16(words, 8); }
-
-inline __m256i load(const std::uint32_t* words) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
-}
-inline void store(std::uint32_t* words, __m256i value) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), value);
-}
-inline void store(std::uint32_t* words, __m128i value) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(words), value);
-}
-
-// Eight rows of four pixels -> word r of three vectors: row r's four reds, greens, blues, stored as 16-bit pixels.
-// at(row) points to 16 bytes that start with the pixels. Half h of vector i holds row 4 h + i:
-//     r0 g0 b0 r1  g1 b1 r2 g2  b2 r3 g3 b3  p p p p      as loaded (p: pixels that are not used)
-//     r0 r1 r2 r3  g0 g1 g2 g3  b0 b1 b2 b3  .  .  .  .   after the shuffle: words R G B .
-// and a 4 x 4 transposition of words inside each half (i = 0..3) brings the four rows' words together.
-template <typename At>
-inline void transpose(At at, std::uint32_t* block) {
-  const __m256i by_channel = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-  __m256i row[4];
-  for (int i = 0; i < 4; ++i) {
-    const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at(i)));
-    const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at(i + 4)));
-    row[i] = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), by_channel);
-  }
-  const __m256i rg01 = _mm256_unpacklo_epi32(row[0], row[1]);  // R0 R1 G0 G1
-  const __m256i rg23 = _mm256_unpacklo_epi32(row[2], row[3]);
-  const __m256i b01 = _mm256_unpackhi_epi32(row[0], row[1]);   // B0 B1 . .
-  const __m256i b23 = _mm256_unpackhi_epi32(row[2], row[3]);
-  const __m256i channels[3] = {_mm256_unpacklo_epi64(rg01, rg23), _mm256_unpackhi_epi64(rg01, rg23),
-                               _mm256_unpacklo_epi64(b01, b23)};
-  for (int channel = 0; channel < 3; ++channel, block += kPlane) {
-    store(block, even_pixels(channels[channel]));
-    store(block + kRows, odd_pixels(channels[channel]));
-  }
-}
-
-// Never reads past the last pixel of a row.
-void transpose_group(const Strip& strip, int group, std::uint32_t* block) {
-  const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(group) * kQuadBytes;
-  const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(strip.width) * 3 - from;
-  if (left >= kLoadBytes) {
-    transpose([&](int r) { return strip.rows[r] + from; }, block);
-  } else {
-    std::uint8_t end[kRows][kLoadBytes] = {};
-    for (int r = 0; r < kRows; ++r) std::memcpy(end[r], strip.rows[r] + from, static_cast<std::size_t>(left));
-    transpose([&](int r) { return end[r]; }, block);
-  }
-}
-
-// One target column: eight rows, three channels.
-inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m256i* channels) {
-  Sums sums[3];
-  for (int group = 0; group < groups; ++group, block += kBlock, weight += kWords) {
-    const Weights weights = load_weights(weight);
-    for (int channel = 0; channel < 3; ++channel)
-      sums[channel].add(load(block + channel * kPlane), load(block + channel * kPlane + kRows), weights);
-  }
-  for (int channel = 0; channel < 3; ++channel) channels[channel] = sums[channel].pixels();
-}
-
-void horizontal(const Strip& strip) {
-  const Columns& taps = strip.columns;
-  const int first_group = taps.group_begin[strip.first];
-  const int groups = taps.group_count[strip.first];
-  const std::ptrdiff_t group_size = 3 * strip.pitch;
-  const int quads = (strip.count + 3) / 4;
-  const auto block = [&](int group) { return strip.planes + static_cast<std::ptrdiff_t>(group - first_group) * kBlock; };
-  int made = first_group;
-  for (int quad = 0; quad < quads; ++quad) {  // from left to right in the source
-    const int to = 4 * (strip.flip ? quads - 1 - quad : quad);
-    int x[4];
-    for (int j = 0; j < 4; ++j) {  // columns past the end repeat the last
-      const int position = to + j < strip.count ? to + j : strip.count - 1;
-      x[j] = strip.first + (strip.flip ? strip.count - 1 - position : position);
-    }
-    for (const int end = taps.group_begin[x[strip.flip ? 0 : 3]] + groups; made < end; ++made)
-      transpose_group(strip, made, block(made));
-
-    __m256i value[4][3];
-    for (int j = 0; j < 4; ++j)
-      column(block(taps.group_begin[x[j]]), taps.packed + taps.packed_offset[x[j]], groups, value[j]);
-    for (int channel = 0; channel < 3; ++channel) {
-      // Words (column j, rows 4 h .. 4 h + 3) in half h -> bytes: four rows of column 0, of column 1, of 2, of 3.
-      const __m256i low = _mm256_packs_epi32(value[0][channel], value[1][channel]);
-      const __m256i high = _mm256_packs_epi32(value[2][channel], value[3][channel]);
-      const __m256i bytes = _mm256_packus_epi16(low, high);
-      std::uint32_t* band = strip.band + channel * strip.pitch + to;
-      store(band, _mm256_castsi256_si128(bytes));
-      store(band + group_size, _mm256_extracti128_si256(bytes, 1));
-    }
-  }
-}
-
-// Vectors * 8 columns of one channel, clipped to 0..255.
-template <int Vectors>
-inline void rows(const Span& span, std::ptrdiff_t at, __m256i* values) {
-  Sums sums[Vectors];
-  const std::uint32_t* weight = span.weights;
-  for (int group = 0; group < span.group_count; ++group, weight += kWords) {
-    const Weights weights = load_weights(weight);
-    for (int v = 0; v < Vectors; ++v) {
-      const __m256i words = load(span.groups[group] + at + v * 8);
-      sums[v].add(even_pixels(words), odd_pixels(words), weights);
-    }
-  }
-  for (int v = 0; v < Vectors; ++v)
-    values[v] = _mm256_min_epi32(_mm256_max_epi32(sums[v].pixels(), _mm256_setzero_si256()), _mm256_set1_epi32(255));
-}
-
-// value / 255 in two steps that round to the same float32 for each of the 256 values, then 2 x - 1, which rounds as
-// (x - 0.5) / 0.5 does.
-inline __m256 to_float(__m256i value) {
-  constexpr double kExact = 1.0 / 255.0;
-  constexpr float kHigh = static_cast<float>(kExact);
-  constexpr float kLow = static_cast<float>(kExact - static_cast<double>(kHigh));
-  const __m256 number = _mm256_cvtepi32_ps(value);
-  const __m256 unit = _mm256_fmadd_ps(number, _mm256_set1_ps(kHigh), _mm256_mul_ps(number, _mm256_set1_ps(kLow)));
-  return _mm256_fmsub_ps(unit, _mm256_set1_ps(2.0F), _mm256_set1_ps(1.0F));
-}
-
-void vertical_floats(const Span& span, float* const planes[3]) {
-  for (int channel = 0; channel < 3; ++channel) {
-    float* out = planes[channel];
-    const std::ptrdiff_t plane = span.plane[channel];
-    int x = 0;
-    for (; x + 16 <= span.width; x += 16) {
-      __m256i values[2];
-      rows<2>(span, plane + x, values);
-      for (int v = 0; v < 2; ++v) _mm256_storeu_ps(out + x + v * 8, to_float(values[v]));
-    }
-    for (; x < span.width; x += 8) {
-      const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-      __m256i values[1];
-      rows<1>(span, plane + x, values);
-      _mm256_maskstore_ps(out + x, _mm256_cmpgt_epi32(_mm256_set1_epi32(span.width - x), lane), to_float(values[0]));
-    }
-  }
-}
-
-void vertical_bytes(const Span& span, std::uint8_t* row) {
-  const __m256i drop_fourth =
-      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
-  const __m256i join_halves = _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 3);
-  for (int x = 0; x < span.width; x += 8, row += 24) {
-    __m256i red[1], green[1], blue[1];
-    rows<1>(span, span.plane[0] + x, red);
-    rows<1>(span, span.plane[1] + x, green);
-    rows<1>(span, span.plane[2] + x, blue);
-    // A word is now r g b 0; eight of them become 24 bytes.
-    const __m256i words = _mm256_or_si256(_mm256_or_si256(red[0], _mm256_slli_epi32(green[0], 8)),
-                                          _mm256_slli_epi32(blue[0], 16));
-    const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(words, drop_fourth), join_halves);
-    const int left = span.width - x;
-    if (left >= 8) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(row), _mm256_castsi256_si128(packed));
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(row + 16), _mm256_extracti128_si256(packed, 1));
-    } else {
-      std::uint8_t end[32];
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(end), packed);
-      std::memcpy(row, end, static_cast<std::size_t>(left) * 3);
-    }
-  }
-}
 
 }  // namespace
 
-const Kernels kAvx2Kernels{"avx2", kRows, kWords, kBlock, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kAvx2Kernels = avx_kernels<Math>("avx2");
 
 }  // namespace cyclegan_edge

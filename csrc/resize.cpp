@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -45,45 +47,44 @@ class Words {
   std::size_t size_ = 0;
 };
 
-// Reused by the next call on the same thread, unless it is large.
-struct Scratch {
+constexpr std::size_t kKeptWords = 1 << 21;  // 8 MiB in each buffer
+
+// What one thread needs for one picture, and keeps for the next unless it is large.
+struct Workspace {
   Words planes;
   Words band;
   std::vector<const std::uint32_t*> groups;
-};
+  TapsMemory taps;
 
-constexpr std::size_t kKeptWords = 1 << 21;  // 8 MiB in each buffer
-
-class ScratchLease {
- public:
-  ScratchLease() = default;
-  ~ScratchLease() {
-    for (Words* words : {&kept().planes, &kept().band})
+  void trim() {
+    for (Words* words : {&planes, &band})
       if (words->size() > kKeptWords) words->release();
   }
-  ScratchLease(const ScratchLease&) = delete;
-  ScratchLease& operator=(const ScratchLease&) = delete;
-  Scratch& operator*() const { return kept(); }
-
- private:
-  static Scratch& kept() {
-    thread_local Scratch scratch;
-    return scratch;
-  }
 };
+
+// The calling thread's own, then one for each helper: helpers live for one call and would start with nothing.
+std::vector<std::unique_ptr<Workspace>>& workspaces() {
+  thread_local std::vector<std::unique_ptr<Workspace>> all;
+  return all;
+}
+
+Workspace& workspace(std::size_t index) {
+  while (workspaces().size() <= index) workspaces().push_back(std::make_unique<Workspace>());
+  return *workspaces()[index];
+}
 
 // The band is a ring of groups: the horizontal pass writes a strip of them, the vertical pass reads those of one row.
 class Band {
  public:
-  Band(Scratch& scratch, int capacity, int width)
-      : capacity_(capacity), pitch_(round_up(width, kWordsPerVector)), scratch_(scratch) {
-    scratch.band.at_least(static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
+  Band(Workspace& space, int capacity, int width)
+      : capacity_(capacity), pitch_(round_up(width, kWordsPerVector)), space_(space) {
+    space.band.at_least(static_cast<std::size_t>(capacity) * static_cast<std::size_t>(group_size()));
   }
-  std::uint32_t* group(int index) { return scratch_.band.data() + index % capacity_ * group_size(); }
+  std::uint32_t* group(int index) { return space_.band.data() + index % capacity_ * group_size(); }
   const std::uint32_t* const* groups(int begin, int count) {
-    if (scratch_.groups.size() < Taps::index(count)) scratch_.groups.resize(Taps::index(count));
-    for (int k = 0; k < count; ++k) scratch_.groups[Taps::index(k)] = group(begin + k);
-    return scratch_.groups.data();
+    if (space_.groups.size() < Taps::index(count)) space_.groups.resize(Taps::index(count));
+    for (int k = 0; k < count; ++k) space_.groups[Taps::index(k)] = group(begin + k);
+    return space_.groups.data();
   }
   std::ptrdiff_t pitch() const { return pitch_; }
 
@@ -92,7 +93,7 @@ class Band {
 
   int capacity_;
   std::ptrdiff_t pitch_;
-  Scratch& scratch_;
+  Workspace& space_;
 };
 
 int most_groups(const Taps& taps, int first, int count) {
@@ -102,11 +103,9 @@ int most_groups(const Taps& taps, int first, int count) {
 
 // Calls store(span, y) for each row y of the crop, from top to bottom.
 template <typename Store>
-void run_passes(const Job& job, const Kernels& kernels, Store store) {
-  const ScratchLease lease;
-  Scratch& scratch = *lease;
-  const auto column_taps = cubic_taps(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
-  const auto row_taps = cubic_taps(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
+void run_passes(const Job& job, const Kernels& kernels, Workspace& space, Store store) {
+  const auto column_taps = space.taps.cubic(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
+  const auto row_taps = space.taps.cubic(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
   const Taps& columns = *column_taps;
   const Taps& rows = *row_taps;
   const int strip_groups = kernels.rows / kGroup;
@@ -115,7 +114,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   const int first_group = first_row / kGroup;
 
   // Alive at a time: the groups of one row, and what its last strip brought beyond them.
-  Band band(scratch, round_up(most_groups(rows, job.crop.top, job.crop.height) + strip_groups, strip_groups),
+  Band band(space, round_up(most_groups(rows, job.crop.top, job.crop.height) + strip_groups, strip_groups),
             job.crop.width);
   Strip strip{};
   strip.width = job.source.width;
@@ -126,7 +125,7 @@ void run_passes(const Job& job, const Kernels& kernels, Store store) {
   strip.flip = job.flip;
   strip.pitch = band.pitch();
   const int column_groups = (job.source.width + kGroup - 1) / kGroup;
-  strip.planes = scratch.planes.at_least(Taps::index(column_groups) * Taps::index(kernels.block));
+  strip.planes = space.planes.at_least(Taps::index(column_groups) * Taps::index(kernels.block));
 
   Span span{};
   span.width = job.crop.width;
@@ -155,18 +154,18 @@ bool vertical_first(const Job& job) {
 }
 
 template <typename Store>
-void run(const Job& job, const Kernels& kernels, Store store) {
-  if (!vertical_first(job)) return run_passes(job, kernels, store);
+void run(const Job& job, const Kernels& kernels, Workspace& space, Store store) {
+  if (!vertical_first(job)) return run_passes(job, kernels, space, store);
   const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(job.source.width) * kChannels;
   std::vector<std::uint8_t> low(static_cast<std::size_t>(stride * job.crop.height));
   const Job shrink{job.source, {job.size.height, job.source.width}, {job.crop.top, 0, job.crop.height, job.source.width}};
-  run_passes(shrink, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, low.data() + y * stride); });
+  run_passes(shrink, kernels, space, [&](const Span& span, int y) { kernels.vertical_bytes(span, low.data() + y * stride); });
 
   Job rest = job;
   rest.source = {low.data(), stride, job.source.width, job.crop.height};
   rest.size.height = job.crop.height;
   rest.crop.top = 0;
-  run_passes(rest, kernels, store);
+  run_passes(rest, kernels, space, store);
 }
 
 // The part of the task's rows from `top` on, `height` of them.
@@ -196,22 +195,25 @@ std::vector<Task> cut(const std::vector<Task>& tasks, int threads) {
   return all;
 }
 
-}  // namespace
-
-void resize(const Task& task, const Kernels& kernels) {
+void resize_one(const Task& task, const Kernels& kernels, Workspace& space) {
   const Target& target = task.target;
   std::uint8_t* const data = static_cast<std::uint8_t*>(target.data);
   if (target.format == Format::bytes) {
-    run(task.job, kernels, [&](const Span& span, int y) { kernels.vertical_bytes(span, data + y * target.row); });
+    run(task.job, kernels, space, [&](const Span& span, int y) { kernels.vertical_bytes(span, data + y * target.row); });
   } else {
-    run(task.job, kernels, [&](const Span& span, int y) {
+    run(task.job, kernels, space, [&](const Span& span, int y) {
       float* planes[kChannels];
       for (int channel = 0; channel < kChannels; ++channel)
         planes[channel] = reinterpret_cast<float*>(data + y * target.row + channel * target.plane);
       kernels.vertical_floats(span, planes);
     });
   }
+  space.trim();
 }
+
+}  // namespace
+
+void resize(const Task& task, const Kernels& kernels) { resize_one(task, kernels, workspace(0)); }
 
 // Threads live for one call: a pool would not survive the fork of a data loader's workers.
 void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kernels) {
@@ -219,22 +221,24 @@ void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kern
   const std::vector<Task> parts = cut(tasks, threads);
   std::atomic<std::size_t> next{0};
   std::atomic<bool> out_of_memory{false};
-  const auto work = [&] {
+  const auto work = [&](Workspace& space) {
     try {
-      for (std::size_t i = next++; i < parts.size(); i = next++) resize(parts[i], kernels);
+      for (std::size_t i = next++; i < parts.size(); i = next++) resize_one(parts[i], kernels, space);
     } catch (const std::bad_alloc&) {
       out_of_memory = true;
     }
   };
+  const std::size_t count = std::min(static_cast<std::size_t>(threads), parts.size());
+  workspace(count - 1);  // no more are made below: references stay good
   std::vector<std::thread> helpers;
-  for (std::size_t i = 1; i < std::min(static_cast<std::size_t>(threads), parts.size()); ++i) {
+  for (std::size_t i = 1; i < count; ++i) {
     try {
-      helpers.emplace_back(work);
+      helpers.emplace_back(work, std::ref(workspace(i)));
     } catch (const std::system_error&) {
       break;  // no more threads to be had: those that run do the rest
     }
   }
-  work();
+  work(workspace(0));
   for (std::thread& helper : helpers) helper.join();
   if (out_of_memory) throw std::bad_alloc();
 }

@@ -58,19 +58,6 @@ void pack_groups(Taps& taps, Groups groups, PackWeights pack) {
   }
 }
 
-struct Key {
-  int source;
-  int target;
-  Groups groups;
-  PackWeights pack;
-  bool operator==(const Key&) const = default;
-};
-
-struct Remembered {
-  Key key;
-  std::shared_ptr<const Taps> taps;
-};
-
 constexpr std::size_t kRememberedTaps = 8;
 constexpr std::size_t kRememberedWeights = 1 << 16;  // more than that is not kept: 1 MB at most per entry
 
@@ -113,21 +100,21 @@ Taps compute(int source, int target) {
 
 }  // namespace
 
-std::shared_ptr<const Taps> cubic_taps(int source, int target, Groups groups, int words, PackWeights pack) {
-  thread_local std::vector<Remembered> remembered;
-  const Key key{source, target, groups, pack};
-  const auto found = std::find_if(remembered.begin(), remembered.end(), [&](const auto& entry) { return entry.key == key; });
-  if (found != remembered.end()) {
-    std::rotate(remembered.begin(), found, found + 1);  // most recent first
-    return remembered.front().taps;
+std::shared_ptr<const Taps> TapsMemory::cubic(int source, int target, Groups groups, int words, PackWeights pack) {
+  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return entry.source == source && entry.target == target && entry.groups == groups && entry.pack == pack;
+  });
+  if (found != entries_.end()) {
+    std::rotate(entries_.begin(), found, found + 1);
+    return entries_.front().taps;
   }
   Taps taps = compute(source, target);
   taps.words = words;
   pack_groups(taps, groups, pack);
   auto shared = std::make_shared<const Taps>(std::move(taps));
   if (shared->weights.size() <= kRememberedWeights) {
-    if (remembered.size() == kRememberedTaps) remembered.pop_back();
-    remembered.insert(remembered.begin(), {key, shared});
+    if (entries_.size() == kRememberedTaps) entries_.pop_back();
+    entries_.insert(entries_.begin(), {source, target, groups, pack, shared});
   }
   return shared;
 }

@@ -45,7 +45,20 @@ enum class Groups {
   equal,   // the same number for each position, all inside the source: a loop that branch prediction likes
 };
 
-// The last few results are kept on each thread: a camera and most data sets repeat their sizes.
-std::shared_ptr<const Taps> cubic_taps(int source, int target, Groups groups, int words, PackWeights pack);
+// The last few results: a camera and most data sets repeat their sizes.
+class TapsMemory {
+ public:
+  std::shared_ptr<const Taps> cubic(int source, int target, Groups groups, int words, PackWeights pack);
+
+ private:
+  struct Entry {
+    int source;
+    int target;
+    Groups groups;
+    PackWeights pack;
+    std::shared_ptr<const Taps> taps;
+  };
+  std::vector<Entry> entries_;  // the most recent first
+};
 
 }  // namespace cyclegan_edge
