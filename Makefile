@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check sanitize test-neon fuzz lock clean
 
 demo: .venv/installed  ## train, export and translate end to end, no GPU, camera or download
 	$(BIN)/cyclegan-edge demo --out demo
@@ -16,8 +16,26 @@ check: .venv/installed  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+sanitize:  ## the C++ tests under AddressSanitizer and UBSan
+	cmake -S tests/cpp -B build/sanitize -DSANITIZE=ON
+	cmake --build build/sanitize
+	build/sanitize/test_kernels 500
+
+test-neon:  ## the C++ tests for aarch64, in an emulator
+	cmake -S tests/cpp -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+	cmake --build build/arm
+	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/arm/test_kernels 2000
+
+fuzz:  ## ten minutes of random geometry and pixels under the sanitizers
+	cmake -S tests/cpp -B build/fuzz -DFUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+	cmake --build build/fuzz
+	mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_resize -max_total_time=600 -max_len=2048 build/fuzz/corpus
+
 lock: .venv/installed  ## renew constraints.txt for Python 3.10 to 3.13
 	$(BIN)/pip install uv
+	mkdir -p build
 	printf '%s\n' 'torch==2.14.*' 'torchvision==0.29.*' > build/pairs.txt  # the two are released in pairs
 	$(BIN)/uv pip compile pyproject.toml --constraint build/pairs.txt --quiet --universal --python-version 3.10 --no-header --no-annotate \
 	  --extra train --extra export --extra openvino --extra web --extra test --output-file constraints.txt

@@ -14,7 +14,10 @@ from cyclegan_edge.errors import ExportError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.preprocess import resize
 
-BOUND_LEVELS: dict[Precision, int] = {"fp32": 1, "fp16": 1}  # largest difference of any value, of 255
+BOUND_LEVELS: dict[Precision, int] = {  # largest difference of any value, of 255
+    "fp32": 1,  # only rounding at .5 can differ
+    "fp16": 4,  # 1 was measured on 120 photographs; norms in half precision, which this is to catch, give tens and NaN
+}
 
 Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
 

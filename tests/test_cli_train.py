@@ -25,6 +25,8 @@ TINY = (
     "discriminator_width=4",
     "--set",
     "device=cpu",
+    "--set",
+    "sample_every=20",
 )
 
 
