@@ -10,7 +10,8 @@ import torch
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.preprocess import resize_crop
-from cyclegan_edge.train.data import Crops, PictureFolders, batches, find_pictures, load_pair
+from cyclegan_edge.train.cache import CacheKind, PictureCache
+from cyclegan_edge.train.data import Crops, PictureFolders, batches, find_pictures, load_batch
 
 CROPS = Crops(load_size=36, size=32, seed=0)
 
@@ -30,10 +31,10 @@ def test_an_epoch_shows_every_picture_of_the_larger_domain_once(data: Path) -> N
     folders = find_pictures(data)
 
     crops = Crops(load_size=8, size=8, seed=4)
-    shown = [load_pair(folders, crops, position)[0].mean().item() for position in range(5)]
+    shown, _ = load_batch(folders, crops, range(5))
 
     assert len(folders) == 5
-    assert len({round(mean, 4) for mean in shown}) == 5
+    assert len({round(picture.mean().item(), 4) for picture in shown}) == 5
 
 
 def test_a_crop_is_the_resize_crop_of_its_picture_and_nothing_else(data: Path) -> None:
@@ -47,29 +48,29 @@ def test_a_crop_is_the_resize_crop_of_its_picture_and_nothing_else(data: Path) -
         for flip in (False, True)
     ]
 
-    _, shown = load_pair(folders, CROPS, 3)
+    _, shown = load_batch(folders, CROPS, [3])
 
-    assert sum(np.array_equal(shown.numpy(), crop) for crop in possible) == 1
+    assert sum(np.array_equal(shown[0].numpy(), crop) for crop in possible) == 1
 
 
 def test_crops_differ_between_epochs_and_pairs_do_too(data: Path) -> None:
     folders = find_pictures(data)
 
-    first, second = ([load_pair(folders, CROPS, 5 * epoch + place) for place in range(5)] for epoch in (0, 1))
+    first, second = (load_batch(folders, CROPS, range(5 * epoch, 5 * epoch + 5))[0] for epoch in (0, 1))
 
-    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start(data: Path, workers: int) -> None:
     folders = find_pictures(data)
-    expected = [load_pair(folders, CROPS, position) for position in range(12, 24)]
+    expected_a, expected_b = load_batch(folders, CROPS, range(12, 24))
 
     made = list(batches(folders, CROPS, batch=2, start=6, stop=12, workers=workers))
 
     assert len(made) == 6
-    assert torch.equal(torch.cat([a for a, _ in made]), torch.stack([a for a, _ in expected]))
-    assert torch.equal(torch.cat([b for _, b in made]), torch.stack([b for _, b in expected]))
+    assert torch.equal(torch.cat([a for a, _ in made]), expected_a)
+    assert torch.equal(torch.cat([b for _, b in made]), expected_b)
 
 
 def test_a_reader_that_stops_early_leaves_no_thread_behind(data: Path) -> None:
@@ -92,6 +93,61 @@ def test_a_picture_that_goes_away_while_training_is_an_error_of_its_reader(data:
 
     with pytest.raises(Exception, match=r"trainA.*\.png"):
         list(batches(folders, CROPS, batch=1, start=0, stop=3, workers=2))
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk", "none"])
+def test_a_cache_changes_no_pixel(data: Path, tmp_path: Path, kind: CacheKind) -> None:
+    cache = PictureCache(kind, limit_mib=1, folder=tmp_path / "cache")
+    folders = find_pictures(data)
+    expected = load_batch(folders, CROPS, range(10))
+
+    twice = [load_batch(folders, CROPS, range(10), read=cache.read) for _ in range(2)]
+
+    assert all(torch.equal(found, half) for made in twice for found, half in zip(made, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cached_picture_is_decoded_once(
+    data: Path, tmp_path: Path, kind: CacheKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = PictureCache(kind, limit_mib=1, folder=tmp_path / "cache")
+    cache.read(data / "trainA" / "0.png")
+
+    def decode_again(path: Path) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr("cyclegan_edge.train.cache.read_image", decode_again)
+
+    assert cache.read(data / "trainA" / "0.png").shape == (40, 50, 3)
+
+
+def test_a_memory_cache_stays_within_its_limit(data: Path) -> None:
+    cache = PictureCache("ram", limit_mib=0)
+
+    first, second = (cache.read(data / "trainA" / "0.png") for _ in range(2))
+
+    assert first is not second
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_disk_cache_forgets_a_picture_that_was_replaced(data: Path, tmp_path: Path) -> None:
+    cache = PictureCache("disk", limit_mib=0, folder=tmp_path / "cache")
+    path = data / "trainA" / "0.png"
+    cache.read(path)
+
+    write_image(path, np.full((7, 9, 3), 5, np.uint8))
+
+    assert cache.read(path).shape == (7, 9, 3)
+
+
+def test_a_damaged_disk_cache_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    cache = PictureCache("disk", limit_mib=0, folder=tmp_path / "cache")
+    cache.read(data / "trainA" / "0.png")
+    for kept in (tmp_path / "cache").iterdir():
+        kept.write_bytes(b"no array")
+
+    with pytest.raises(DataError, match=r"cannot be used .* set cache=none"):
+        cache.read(data / "trainA" / "0.png")
 
 
 def test_unreadable_files_are_left_out_by_name(data: Path) -> None:

@@ -37,6 +37,8 @@ class TrainConfig:
     seed: int = 0  # of the start, the order, the crops, and the replay buffers
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: CUDA when there is one
     workers: int = 2  # threads that decode and resize
+    cache: Literal["ram", "disk", "none"] = "ram"  # where decoded pictures are kept between epochs
+    cache_mib: int = 4096  # memory that cache="ram" may take; what does not fit is decoded every time
     save_every: int = 1000  # steps between checkpoints
     sample_every: int = 200  # steps between sample pictures
     log_every: int = 20  # steps between TensorBoard points
@@ -72,6 +74,7 @@ class TrainConfig:
             "constant_epochs",
             "decay_epochs",
             "workers",
+            "cache_mib",
             "seed",
         ):
             if not getattr(self, name) >= 0:  # also refuses NaN

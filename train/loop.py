@@ -19,11 +19,11 @@ from torchvision.utils import make_grid
 
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.images import write_image
+from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.settings import to_toml
 from cyclegan_edge.train.checkpoint import load_checkpoint, save_checkpoint
 from cyclegan_edge.train.config import TrainConfig, learning_rate_factor, total_steps
-from cyclegan_edge.train.data import Crops, PictureFolders, batches
+from cyclegan_edge.train.data import Crops, PictureFolders, Read, batches
 from cyclegan_edge.train.step import Losses, Pictures, TrainState, new_state, train_step
 
 _SMOOTHING = 20  # steps that the speed shown is averaged over
@@ -55,11 +55,13 @@ def fit(
     folders: PictureFolders,
     run: Path,
     *,
+    read: Read = read_image,
     resume: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint at the end.
 
+    `read` gives a picture of the folders; a `PictureCache.read` saves decoding it again.
     `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run
     ends; continuing it later gives what an uninterrupted run would have given.
     """
@@ -72,7 +74,16 @@ def fit(
         partial.write_text(to_toml(config), encoding="utf-8")
 
     crops = Crops(load_size=config.load_size, size=config.size, seed=config.seed)
-    pairs = batches(folders, crops, batch=config.batch, start=state.step, stop=total, workers=config.workers)
+    pairs = batches(
+        folders,
+        crops,
+        batch=config.batch,
+        start=state.step,
+        stop=total,
+        workers=config.workers,
+        read=read,
+        pin=device.type == "cuda",
+    )
     writer = SummaryWriter(str(run), purge_step=state.step + 1)
     times = [time.monotonic()]
     try:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cyclegan_edge.cli.bench import bench
 from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.doctor import doctor
@@ -60,6 +61,7 @@ app.command()(translate)
 app.command()(doctor)
 app.command()(demo)
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

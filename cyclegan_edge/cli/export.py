@@ -70,7 +70,7 @@ def build_engine_in(folder: Path) -> None:
     if tensorrt_version() is None:
         console.print(
             f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
-            f"The half-precision graph is written. To finish on the device, copy {folder} there and type "
+            f"To finish on the device, copy {folder} there and type "
             f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
         )
         return

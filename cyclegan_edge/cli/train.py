@@ -66,10 +66,12 @@ def train(
 
 def train_in(run: Path, settings: "TrainConfig", checkpoint: Path | None = None) -> dict[str, float]:
     """Train in the folder `run` with a progress bar; the last losses come back."""
+    from cyclegan_edge.train.cache import PictureCache
     from cyclegan_edge.train.data import find_pictures
     from cyclegan_edge.train.loop import choose_device, fit
 
     device = choose_device(settings)
+    cache = PictureCache(settings.cache, limit_mib=settings.cache_mib)
     console.print(
         f"Training in [bold]{run}[/bold] on {_describe(device)}: "
         f"{settings.size} px, width {settings.width}, {settings.blocks} blocks."
@@ -79,6 +81,7 @@ def train_in(run: Path, settings: "TrainConfig", checkpoint: Path | None = None)
         folders = find_pictures(
             settings.data,
             workers=settings.workers,
+            read=cache.read,
             report=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _warn(folders)
@@ -86,7 +89,7 @@ def train_in(run: Path, settings: "TrainConfig", checkpoint: Path | None = None)
     losses: dict[str, float] = {}
     with _asked_to_stop() as stop, progress_bar() as bar:
         task = bar.add_task("training", note="", total=None)
-        for progress in fit(settings, folders, run, resume=checkpoint, stop=lambda: bool(stop)):
+        for progress in fit(settings, folders, run, read=cache.read, resume=checkpoint, stop=lambda: bool(stop)):
             losses = progress.losses or losses
             bar.update(task, completed=progress.step, total=progress.total, note=_note(progress, losses))
             last = progress
