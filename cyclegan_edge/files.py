@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
     When the block raises, or the process dies, the old `target` is untouched. Raises OSError: a full disk, no rights.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"  # two of them must not write into one file
+    partial = target.with_name(f".{target.stem}.{writer}.partial{target.suffix}")
     try:
         yield partial
         with partial.open("rb") as written:

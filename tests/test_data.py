@@ -1,6 +1,7 @@
 """Unpaired pictures: an order that is a function of the seed, and files that are left out by name."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,16 @@ def test_a_cached_picture_is_decoded_once(
     monkeypatch.setattr("cyclegan_edge.train.cache.read_image", decode_again)
 
     assert cache.read(data / "trainA" / "0.png").shape == (40, 50, 3)
+
+
+def test_two_threads_may_fill_the_disk_cache_at_once(data: Path, tmp_path: Path) -> None:
+    path = data / "trainA" / "0.png"
+
+    for attempt in range(20):
+        cache = PictureCache("disk", limit_mib=0, folder=tmp_path / f"cache-{attempt}")
+        with ThreadPoolExecutor(4) as pool:
+            pictures = list(pool.map(cache.read, [path] * 8))
+        assert all(np.array_equal(picture, read_image(path)) for picture in pictures)
 
 
 def test_a_memory_cache_stays_within_its_limit(data: Path) -> None:

@@ -3,8 +3,8 @@
 TensorRT needs a GPU and gigabytes of libraries. Its Python bindings do not: over empty libraries they import and hold
 the real classes, enums and signatures. To run that part, put the wheels into folders of their own and name these:
 
-    pip install --no-deps --target /tmp/trt/10.3.0 tensorrt_cu12_bindings==10.3.0
-    CYCLEGAN_EDGE_TENSORRT_BINDINGS=/tmp/trt/10.3.0:/tmp/trt/11.4.0 pytest tests/test_tensorrt_contract.py
+    pip install --no-deps --target bindings/10.3.0 tensorrt_cu12_bindings==10.3.0
+    CYCLEGAN_EDGE_TENSORRT_BINDINGS=bindings/10.3.0:bindings/11.4.0 pytest tests/test_tensorrt_contract.py
 """
 
 import ast

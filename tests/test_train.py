@@ -1,6 +1,7 @@
 """Training as a whole on the CPU: it learns, it can be stopped anywhere, and it goes on as if it had not been."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -169,11 +170,23 @@ def test_a_really_full_disk_is_survived_too(data: Path, tmp_path: Path) -> None:
         pytest.skip("this system has no /dev/full")
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    (folder / f".step_0000000.{os.getpid()}.partial.pt").symlink_to("/dev/full")
+    (folder / f".step_0000000.{os.getpid()}-{threading.get_native_id()}.partial.pt").symlink_to("/dev/full")
 
     with pytest.raises(CheckpointError, match="could not be written"):
         save_checkpoint(tmp_path, config, new_state(config, CPU))
     assert find_checkpoint(tmp_path) is None
+
+
+def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(data: Path, tmp_path: Path) -> None:
+    config = small(data)
+    half = tmp_path / "checkpoints" / ".step_0000005.1-1.partial.pt"
+    half.parent.mkdir()
+    half.write_bytes(b"half a checkp")
+
+    assert find_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, config, new_state(config, CPU))
+
+    assert [path.name for path in half.parent.iterdir()] == ["step_0000000.pt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04 cut off"])

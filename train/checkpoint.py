@@ -27,7 +27,9 @@ _NAME = re.compile(r"step_(\d+)\.pt")
 
 
 def save_checkpoint(run: Path, config: TrainConfig, state: TrainState) -> Path:
-    """Write run/checkpoints/step_N.pt, then remove all but the last two. Raises CheckpointError on a full disk."""
+    """Write run/checkpoints/step_N.pt, then remove all but the last two and what a killed process left.
+
+    Raises CheckpointError on a full disk."""
     path = run / _FOLDER / f"step_{state.step:07d}.pt"
     content = {
         "format": FORMAT,
@@ -48,7 +50,8 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState) -> Path:
             f"The checkpoint {path} could not be written ({_first_line(error)}); free some space and continue with "
             f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
         ) from error
-    for old in _checkpoints(run)[:-KEEP]:
+    halves = path.parent.glob(".step_*.partial.pt")  # of a process that was killed while saving
+    for old in (*_checkpoints(run)[:-KEEP], *halves):
         with contextlib.suppress(OSError):
             old.unlink()
     return path

@@ -7,7 +7,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def progress_bar() -> Progress:
-    """A bar with count, time left and a `note` field for what is being measured; plain lines when not on a terminal."""
+    """A bar with count, time left and a `note` of what is measured; only its last state when not on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -74,9 +74,7 @@ def _clear(out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     known = {"scenes", "run", "model", "before-after.png", "video.mp4", NUMBERS}
-    if strange := sorted(
-        path.name for path in out.iterdir() if path.name not in known and not path.name.startswith(".")
-    ):
+    if strange := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise ConfigError(f"{out} holds {strange[0]}, which is no part of a demo; name another folder with --out.")
     shutil.rmtree(out)
 
