@@ -40,6 +40,11 @@ def _image_errors() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
+        if "incompatible function arguments" in str(error):  # pybind's own words run over many lines
+            raise ImageError(
+                "An option has a wrong type, expected bool for flip and bgr, int for threads, str for isa, layout and "
+                "dtype; correct the one that has another."
+            ) from None
         raise ImageError(str(error)) from None
 
 

@@ -435,3 +435,11 @@ def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CYCLEGAN_EDGE_ISA", "mmx")
     with pytest.raises(ImageError, match='CYCLEGAN_EDGE_ISA is "mmx"'):
         preprocess.resize(IMAGE, READABLE)
+
+
+@pytest.mark.parametrize("option", [{"threads": "two"}, {"isa": 3}, {"bgr": "yes"}])
+def test_an_option_of_a_wrong_type_is_one_sentence(option: dict[str, Any]) -> None:
+    with pytest.raises(
+        ImageError, match=r"^An option has a wrong type, expected .* correct the one that has another\.$"
+    ):
+        preprocess.resize(np.zeros((4, 4, 3), np.uint8), (2, 2), **option)
