@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Stop after this many steps, instead of 200 epochs.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the training crops in pixels.", show_default="256")] = None,
+    cache: Annotated[
+        Literal["ram", "disk", "none"] | None,
+        typer.Option(help="Where decoded pictures are kept between epochs.", show_default="ram"),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance width=32.")
     ] = None,
@@ -46,13 +50,13 @@ def train(
     from cyclegan_edge.train.config import TrainConfig
 
     if resume:
-        if config or size or steps or set_:
+        if config or size or steps or cache or set_:
             raise ConfigError(
-                "A run continues with the settings it was started with; leave out --config, --size, --steps and --set."
+                "A run continues with the settings it was started with; leave out --config and all that set one."
             )
         run, settings, checkpoint = _find_run(name, data)
     else:
-        given = {"data": data and data.resolve(), "steps": steps, "size": size}
+        given = {"data": data and data.resolve(), "steps": steps, "size": size, "cache": cache}
         known = {key: value for key, value in given.items() if value is not None}
         if data is None and config is None:
             raise ConfigError(
