@@ -55,3 +55,8 @@ class SourceError(CycleGanEdgeError):
 
 class SinkError(CycleGanEdgeError):
     """A window, file or folder cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, short enough to stand in brackets inside one of our sentences."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

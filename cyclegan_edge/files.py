@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -59,10 +59,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def newest(folder: Path, marker: str, key: Callable[[Path], float] = lambda path: path.stat().st_mtime) -> Path | None:
+def user_cache(name: str) -> Path:
+    """This package's folder `name` in the user's cache: under $XDG_CACHE_HOME, else ~/.cache. It need not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclegan-edge" / name
+
+
+def newest(folder: Path, marker: str) -> Path | None:
     """The subfolder of `folder` whose file `marker` was written last; None when there is none."""
     found = [path for path in folder.glob(f"*/{marker}") if not path.parent.name.startswith(".")]
-    return max(found, key=key).parent if found else None
+    return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.bundle import Precision
-from cyclegan_edge.errors import ExportError
+from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file
@@ -83,9 +83,7 @@ def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds; each means the same here
-        raise ExportError(
-            f"torch {torch.__version__} could not export the generator ({_first_line(error)})."
-        ) from error
+        raise ExportError(f"torch {torch.__version__} could not export the generator ({first_line(error)}).") from error
     finally:
         onnxscript_log.setLevel(level)
     if program is None:
@@ -108,7 +106,3 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     for function in model.functions:
         del function.metadata_props[:]
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,6 @@ word and build something else. Flags are made from names: their values differ be
 """
 
 import json
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from cyclegan_edge.backends.trt import (
 )
 from cyclegan_edge.bundle import MULTIPLE, Device, Precision
 from cyclegan_edge.errors import ConfigError, ExportError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.files import atomic_file, user_cache
 
 __all__ = [
     "BuiltEngine",
@@ -120,7 +119,7 @@ def graph_precision_needed(version: str, precision: Precision = "fp16") -> Preci
 
 def user_timing_caches() -> Path:
     """Where this user's timing caches lie unless told otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclegan-edge" / "tensorrt"
+    return user_cache("tensorrt")
 
 
 def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = None) -> BuiltEngine:

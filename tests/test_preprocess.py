@@ -1,6 +1,5 @@
 """The data path against Pillow 12 and torchvision: the largest difference allowed is 0, on every instruction set."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +114,9 @@ def test_enlarging_equals_pillow(isa: str, source: tuple[int, int], times: tuple
 
 
 @every_isa
-def test_resize_equals_pillow_on_photographs(isa: str) -> None:
-    data = os.environ.get("CYCLEGAN_EDGE_TEST_DATA")
-    if not data:
-        pytest.skip("CYCLEGAN_EDGE_TEST_DATA does not name the folder with test pictures")
-    paths = sorted(Path(data, "photos").glob("skimage_*")) + sorted(Path(data, "horse2zebra", "testA").glob("*"))[:8]
+def test_resize_equals_pillow_on_photographs(isa: str, test_data: Path) -> None:
+    horses = sorted((test_data / "horse2zebra" / "testA").glob("*"))[:8]
+    paths = sorted((test_data / "photos").glob("skimage_*")) + horses
     assert paths
 
     for path in paths:

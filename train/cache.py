@@ -6,7 +6,6 @@ none   decoded every time
 """
 
 import hashlib
-import os
 import threading
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyclegan_edge.errors import DataError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.files import atomic_file, user_cache
 from cyclegan_edge.images import read_image
 
 CacheKind = Literal["ram", "disk", "none"]
@@ -26,10 +25,10 @@ class PictureCache:
     """Reads pictures as `read_image` does, remembering what it can. Safe to use from several threads."""
 
     def __init__(self, kind: CacheKind, *, limit_mib: int, folder: Path | None = None) -> None:
-        """`limit_mib` bounds the memory of "ram"; `folder` is where "disk" writes, by default `user_cache()`."""
+        """`limit_mib` bounds the memory of "ram"; `folder` is where "disk" writes, by default the user's cache."""
         self._kind = kind
         self._room = limit_mib << 20  # bytes left
-        self._folder = folder or user_cache()
+        self._folder = folder or user_cache("pictures")
         self._kept: dict[Path, Picture] = {}
         self._lock = threading.Lock()
 
@@ -66,11 +65,6 @@ class PictureCache:
                 f"free some space, delete that file, or set cache=none."
             ) from error
         return mapped
-
-
-def user_cache() -> Path:
-    """Where decoded pictures go: $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclegan-edge" / "pictures"
 
 
 def _identity(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.files import atomic_file
 from cyclegan_edge.settings import from_mapping, to_mapping
 from cyclegan_edge.train.config import TrainConfig
@@ -47,7 +47,7 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState) -> Path:
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
         kept = find_checkpoint(run)
         raise CheckpointError(
-            f"The checkpoint {path} could not be written ({_first_line(error)}); free some space and continue with "
+            f"The checkpoint {path} could not be written ({first_line(error)}); free some space and continue with "
             f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
         ) from error
     halves = path.parent.glob(".step_*.partial.pt")  # of a process that was killed while saving
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainConfig, Trai
         state.step = int(content["step"])
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint."
+            f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
         ) from error
     return config, state
 
@@ -98,7 +98,7 @@ def load_generator(path: Path, direction: str) -> tuple[TrainConfig, ResnetGener
         generator.load_state_dict(content["networks"][f"generator_{direction}"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"{path} does not fit its own settings ({_first_line(error)}); use an older checkpoint."
+            f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
         ) from error
     return config, generator.eval(), int(content["step"])
 
@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises many kinds; each means the same here
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); use an older one."
+            f"{path} cannot be read as a checkpoint ({first_line(error)}); use an older one."
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
@@ -130,7 +130,3 @@ def _config(content: dict[str, Any], path: Path) -> TrainConfig:
         return from_mapping(TrainConfig, content["config"])
     except (KeyError, ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} holds settings that this version cannot use ({error}).") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from cyclegan_edge.bundle import Bundle, Precision
-from cyclegan_edge.errors import BundleError, EngineError
+from cyclegan_edge.errors import BundleError, EngineError, first_line
 
 _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the TensorRT provider would build an engine unasked
 
@@ -32,7 +32,7 @@ class OrtBackend:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({_first_line(error)})."
+                f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({first_line(error)})."
             ) from error
         chosen = self._session.get_providers()[0]
         self.name = f"onnxruntime {onnxruntime.__version__} {precision}"
@@ -44,10 +44,6 @@ class OrtBackend:
             (translated,) = self._session.run(["translated"], {"image": images})
         except Exception as error:
             raise EngineError(
-                f"ONNX Runtime could not translate a batch of shape {images.shape} ({_first_line(error)})."
+                f"ONNX Runtime could not translate a batch of shape {images.shape} ({first_line(error)})."
             ) from error
         return np.asarray(translated, dtype=np.uint8)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

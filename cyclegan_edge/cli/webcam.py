@@ -13,6 +13,7 @@ from rich.markup import escape
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.export import MODELS
 from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from cyclegan_edge.video.loop import View
     from cyclegan_edge.video.sinks import Sink
     from cyclegan_edge.video.timings import FrameTiming, Recent, Report, Timings
-
-MODELS = Path("models")
 
 
 def webcam(
