@@ -25,7 +25,7 @@ from torchvision import transforms
 
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.train.cache import PictureCache
-from cyclegan_edge.train.data import Crops, Read, batches, find_pictures
+from cyclegan_edge.train.data import Crops, FolderPairs, PicturesConfig, Read, batches, find_pictures
 
 REPORT = Path(__file__).with_suffix(".md")
 ROUNDS = 3  # the loaders take turns; the median round counts
@@ -70,10 +70,10 @@ def measure(data: Path, workers: int, count: int) -> dict[str, float]:
     pillow = PillowPairs(data, 286, 256)
     cache = PictureCache("ram", limit_mib=4096)
     folders = find_pictures(data, read=cache.read)  # as in training: the check before the first step fills the cache
-    crops = Crops(load_size=286, size=256, seed=0)
+    crops = Crops(pictures=PicturesConfig(), load_size=286, size=256, multiple=4, seed=0)
 
     def ours(read: Read) -> Iterable[Any]:
-        return batches(folders, crops, batch=1, start=0, stop=count + WARM_UP, workers=workers, read=read)
+        return batches(FolderPairs(folders, 0, read), crops, batch=1, start=0, workers=workers)
 
     loaders = {
         "Pillow, DataLoader": lambda: DataLoader(pillow, batch_size=1, shuffle=True, num_workers=workers),

@@ -7,6 +7,7 @@ CycleGanEdgeError
 ├── DataError         pictures: a missing or empty folder, a file that is no picture, too few left
 ├── ImageError        an array or a picture file that cannot be used as an RGB image
 ├── CheckpointError   a training checkpoint that is missing, damaged or of another layout
+├── TrainError        training that cannot go on
 ├── BundleError       an exported model that is missing, damaged, tampered with or of another version
 ├── ExportError       a graph or engine that could not be made, or that differs from PyTorch
 ├── EngineError       an inference engine that is not installed or does not run here
@@ -35,6 +36,10 @@ class ImageError(CycleGanEdgeError):
 
 class CheckpointError(CycleGanEdgeError):
     """A training checkpoint is missing, damaged, or of another layout."""
+
+
+class TrainError(CycleGanEdgeError):
+    """Training cannot go on."""
 
 
 class BundleError(CycleGanEdgeError):

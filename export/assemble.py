@@ -44,7 +44,7 @@ def export_checkpoint(
                 name=folder.name,
                 direction=config.direction,
                 size=trained.size,
-                architecture={"generator": "resnet", **to_mapping(trained.generator)},
+                architecture=to_mapping(trained.generator),
                 source=Source(file=checkpoint.name, sha256=sha256(checkpoint), step=step),
                 artifacts=(),
                 versions=_versions(),
@@ -81,7 +81,9 @@ def _pictures(trained: TrainConfig, config: ExportConfig) -> tuple[list[npt.NDAr
     """Pictures to compare on, and where they are from."""
     domain = config.direction[0].upper()
     candidates = (
-        [config.pictures] if config.pictures else [trained.data / f"test{domain}", trained.data / f"train{domain}"]
+        [config.pictures]
+        if config.pictures
+        else [Path(trained.data) / f"test{domain}", Path(trained.data) / f"train{domain}"]
     )
     for folder in candidates:
         if folder.is_dir() and list_images(folder):

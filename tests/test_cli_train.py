@@ -18,15 +18,15 @@ TINY = (
     "--size",
     "32",
     "--set",
-    "width=4",
+    "generator.width=4",
     "--set",
-    "blocks=1",
+    "generator.blocks=1",
     "--set",
-    "discriminator_width=4",
+    "discriminator.width=4",
     "--set",
     "device=cpu",
     "--set",
-    "sample_every=20",
+    "output.sample_every=20",
 )
 
 
@@ -143,10 +143,13 @@ def test_a_second_run_gets_its_own_folder(place: Path) -> None:
     [
         (["train"], "error: No data: name the folder that holds trainA/ and trainB/"),
         (["train", "nowhere"], "has no folder trainA, expected trainA and trainB"),
-        (["train", "scenes", "--set", "blcoks=6"], "There is no setting 'blcoks'; did you mean 'blocks'?"),
-        (["train", "scenes", "--size", "250"], "size is 250, but the generator halves its input twice"),
+        (["train", "scenes", "--set", "blcoks=6"], "There is no setting 'blcoks'; did you mean 'generator.blocks'?"),
+        (
+            ["train", "scenes", "--size", "250"],
+            "size is 250, but the resnet generator needs a multiple of 4 from 32 on; try 248",
+        ),
         (["train", "--resume", "--name", "none"], "runs/none has no checkpoint to continue from"),
-        (["train", "--resume", "--steps", "3"], "A run continues with the settings it was started with"),
+        (["train", "scenes", "--steps", "3", "--minutes", "1"], "A run ends by one rule"),
         (["export", "nowhere"], "nowhere is neither a checkpoint, a run with checkpoints, nor a bundle"),
         (["webcam", "scenes", "--source", "synthetic", "--headless"], "scenes is no exported model"),
         (["demo", "--out", "scenes"], "scenes holds testA, which is no part of a demo"),

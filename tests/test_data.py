@@ -2,6 +2,8 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,26 @@ from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.preprocess import resize_crop
 from cyclegan_edge.train.cache import CacheKind, PictureCache
-from cyclegan_edge.train.data import Crops, PictureFolders, batches, find_pictures, load_batch
+from cyclegan_edge.train.data import (
+    Batch,
+    Crops,
+    FolderPairs,
+    Mode,
+    PictureFolders,
+    PicturesConfig,
+    Read,
+    batches,
+    find_pictures,
+    load_batch,
+)
 
-CROPS = Crops(load_size=36, size=32, seed=0)
+CROPS = Crops(pictures=PicturesConfig(), load_size=36, size=32, multiple=4, seed=0)
+
+
+def crops_of(
+    folders: PictureFolders, crops: Crops, first: int, count: int, *, seed: int = 0, read: Read = read_image
+) -> Batch:
+    return load_batch(list(islice(FolderPairs(folders, seed, read).stream(first), count)), crops)
 
 
 @pytest.fixture
@@ -31,8 +50,7 @@ def data(tmp_path: Path, rng: np.random.Generator) -> Path:
 def test_an_epoch_shows_every_picture_of_the_larger_domain_once(data: Path) -> None:
     folders = find_pictures(data)
 
-    crops = Crops(load_size=8, size=8, seed=4)
-    shown, _ = load_batch(folders, crops, range(5))
+    shown, _ = crops_of(folders, replace(CROPS, load_size=8, size=8), 0, 5, seed=4)
 
     assert len(folders) == 5
     assert len({round(picture.mean().item(), 4) for picture in shown}) == 5
@@ -49,7 +67,7 @@ def test_a_crop_is_the_resize_crop_of_its_picture_and_nothing_else(data: Path) -
         for flip in (False, True)
     ]
 
-    _, shown = load_batch(folders, CROPS, [3])
+    _, shown = crops_of(folders, CROPS, 3, 1)
 
     assert sum(np.array_equal(shown[0].numpy(), crop) for crop in possible) == 1
 
@@ -57,7 +75,7 @@ def test_a_crop_is_the_resize_crop_of_its_picture_and_nothing_else(data: Path) -
 def test_crops_differ_between_epochs_and_pairs_do_too(data: Path) -> None:
     folders = find_pictures(data)
 
-    first, second = (load_batch(folders, CROPS, range(5 * epoch, 5 * epoch + 5))[0] for epoch in (0, 1))
+    first, second = (crops_of(folders, CROPS, 5 * epoch, 5)[0] for epoch in (0, 1))
 
     assert not any(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
@@ -65,9 +83,11 @@ def test_crops_differ_between_epochs_and_pairs_do_too(data: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start(data: Path, workers: int) -> None:
     folders = find_pictures(data)
-    expected_a, expected_b = load_batch(folders, CROPS, range(12, 24))
+    expected_a, expected_b = crops_of(folders, CROPS, 12, 12)
 
-    made = list(batches(folders, CROPS, batch=2, start=6, stop=12, workers=workers))
+    endless = batches(FolderPairs(folders, 0), CROPS, batch=2, start=12, workers=workers)
+    made = list(islice(endless, 6))
+    endless.close()
 
     assert len(made) == 6
     assert torch.equal(torch.cat([a for a, _ in made]), expected_a)
@@ -77,7 +97,7 @@ def test_batches_are_the_same_for_any_number_of_workers_and_from_any_start(data:
 def test_a_reader_that_stops_early_leaves_no_thread_behind(data: Path) -> None:
     import threading
 
-    reader = batches(find_pictures(data), CROPS, batch=1, start=0, stop=1000, workers=2)
+    reader = batches(FolderPairs(find_pictures(data), 0), CROPS, batch=1, start=0, workers=2)
     next(reader)
     reader.close()
 
@@ -93,16 +113,84 @@ def test_a_picture_that_goes_away_while_training_is_an_error_of_its_reader(data:
         path.unlink()
 
     with pytest.raises(Exception, match=r"trainA.*\.png"):
-        list(batches(folders, CROPS, batch=1, start=0, stop=3, workers=2))
+        list(islice(batches(FolderPairs(folders, 0), CROPS, batch=1, start=0, workers=2), 3))
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_processes_share_the_batch_of_one(data: Path, ranks: int) -> None:
+    pairs = FolderPairs(find_pictures(data), 0)
+    whole = list(islice(batches(pairs, CROPS, batch=4, start=8, workers=0), 3))
+
+    shares = [
+        list(islice(batches(pairs, CROPS, batch=4, start=8, workers=0, rank=rank, ranks=ranks), 3))
+        for rank in range(ranks)
+    ]
+
+    for number, (a, b) in enumerate(whole):
+        assert torch.equal(torch.cat([share[number][0] for share in shares]), a)
+        assert torch.equal(torch.cat([share[number][1] for share in shares]), b)
+
+
+@pytest.mark.parametrize(
+    ("mode", "full", "part"),
+    [
+        ("resize_and_crop", (72, 72), (64, 64)),
+        ("short_side_and_crop", (72, 108), (64, 64)),
+        ("scale_width_and_crop", (64, 96), (64, 64)),  # 72 wide would be 48 high, too low for the crop
+        ("crop", (200, 300), (64, 64)),
+        ("scale_width", (48, 72), (48, 72)),
+        ("scale_short_side", (72, 108), (72, 108)),
+        ("none", (200, 300), (200, 300)),
+    ],
+)
+def test_each_mode_resizes_and_cuts_as_its_name_says(mode: Mode, full: tuple[int, int], part: tuple[int, int]) -> None:
+    crops = Crops(pictures=PicturesConfig(mode=mode), load_size=72, size=64, multiple=4, seed=0)
+
+    resized, (top, left, height, width) = crops.place(200, 300, np.random.default_rng(0))
+
+    assert (resized, (height, width)) == (full, part)
+    assert 0 <= top <= full[0] - height
+    assert 0 <= left <= full[1] - width
+
+
+@pytest.mark.parametrize("mode", ["crop", "short_side_and_crop", "scale_width_and_crop"])
+def test_a_picture_too_small_for_its_crop_is_enlarged(mode: Mode) -> None:
+    crops = Crops(pictures=PicturesConfig(mode=mode), load_size=64, size=64, multiple=4, seed=0)
+
+    resized, part = crops.place(20, 50, np.random.default_rng(0))
+
+    assert resized == (64, 160)
+    assert part[2:] == (64, 64)
+
+
+def test_a_whole_picture_is_rounded_to_what_the_generator_takes(data: Path) -> None:
+    crops = Crops(pictures=PicturesConfig(mode="none", flip=False), load_size=0, size=32, multiple=16, seed=0)
+
+    a, _ = crops_of(find_pictures(data), crops, 0, 1)
+
+    assert a.shape == (1, 3, 48, 48)  # 40 to 44 rows, 50 columns
+
+
+def test_a_grey_domain_has_one_channel_with_pillow_s_weights(data: Path) -> None:
+    folders = find_pictures(data)
+    colour, expected = crops_of(folders, CROPS, 0, 2)
+
+    grey_crops = replace(CROPS, pictures=PicturesConfig(colour_a="grey"))
+    grey, untouched = crops_of(folders, grey_crops, 0, 2)
+
+    assert grey.shape == (2, 1, 32, 32)
+    red, green, blue = colour.unbind(1)
+    torch.testing.assert_close(grey[:, 0], 0.299 * red + 0.587 * green + 0.114 * blue)
+    assert torch.equal(untouched, expected)
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk", "none"])
 def test_a_cache_changes_no_pixel(data: Path, tmp_path: Path, kind: CacheKind) -> None:
     cache = PictureCache(kind, limit_mib=1, folder=tmp_path / "cache")
     folders = find_pictures(data)
-    expected = load_batch(folders, CROPS, range(10))
+    expected = crops_of(folders, CROPS, 0, 10)
 
-    twice = [load_batch(folders, CROPS, range(10), read=cache.read) for _ in range(2)]
+    twice = [crops_of(folders, CROPS, 0, 10, read=cache.read) for _ in range(2)]
 
     assert all(torch.equal(found, half) for made in twice for found, half in zip(made, expected, strict=True))
 

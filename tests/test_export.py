@@ -26,7 +26,7 @@ from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
-from cyclegan_edge.train.step import new_state
+from cyclegan_edge.train.state import new_state
 
 Picture = npt.NDArray[np.uint8]
 SMALL = GeneratorConfig(width=8, blocks=2)
@@ -34,7 +34,7 @@ SMALL = GeneratorConfig(width=8, blocks=2)
 
 def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
     generator = ResnetGenerator(config).eval()
-    start_weights(generator, torch.Generator().manual_seed(0))
+    start_weights(generator, "normal", 0.02, torch.Generator().manual_seed(0))
     with torch.no_grad():
         last = generator.model[-2]
         assert isinstance(last, nn.Conv2d)
@@ -59,8 +59,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     for number in range(5):
         write_image(data / "testA" / f"{number}.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
-    values = {"size": 32, "width": 4, "blocks": 1, "discriminator_width": 4}
-    config = load_settings(TrainConfig, None, [], data=data, **values)
+    overrides = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4"]
+    config = load_settings(TrainConfig, None, overrides, known={"data": str(data)})
     return save_checkpoint(folder, config, new_state(config, torch.device("cpu")))
 
 
@@ -188,7 +188,13 @@ def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(chec
     manifest = read_bundle(tmp_path / "models" / "small").manifest
     assert manifest == bundle.manifest
     assert (manifest.name, manifest.direction, manifest.size, manifest.source.step) == ("small", "ab", 32, 0)
-    assert manifest.architecture == {"generator": "resnet", "width": 4, "blocks": 1}
+    assert manifest.architecture == {
+        "kind": "resnet",
+        "width": 4,
+        "blocks": 1,
+        "dropout": False,
+        "upsampling": "transposed",
+    }
     assert [artifact.precision for artifact in manifest.artifacts] == ["fp32", "fp16"]
     assert all(artifact.parity and artifact.parity.images == 5 for artifact in manifest.artifacts)
     assert sorted(path.name for path in bundle.folder.iterdir()) == [

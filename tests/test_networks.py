@@ -9,7 +9,11 @@ from cyclegan_edge.train.networks import (
     DiscriminatorConfig,
     GeneratorConfig,
     PatchDiscriminator,
+    PixelDiscriminator,
     ResnetGenerator,
+    Start,
+    new_discriminator,
+    new_generator,
     start_weights,
 )
 
@@ -70,7 +74,7 @@ def linear_part(discriminator: PatchDiscriminator) -> nn.Sequential:
 def test_start_weights_are_normal_with_deviation_0_02_and_biases_are_0() -> None:
     generator = ResnetGenerator(GeneratorConfig(blocks=1))
 
-    start_weights(generator, torch.Generator().manual_seed(0))
+    start_weights(generator, "normal", 0.02, torch.Generator().manual_seed(0))
 
     weights = torch.cat([value.flatten() for key, value in generator.state_dict().items() if key.endswith("weight")])
     assert weights.std().item() == pytest.approx(0.02, rel=0.01)
@@ -87,6 +91,88 @@ def test_generator_computes_what_the_paper_describes() -> None:
     torch.testing.assert_close(
         ours, generator_from_the_paper(generator.state_dict(), picture, blocks=2), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("kind", "levels", "expected"), [("unet_128", 7, 41_825_667), ("unet_256", 8, 54_409_603)])
+def test_u_nets_have_the_keys_of_the_reference_and_its_size_with_instance_norm(
+    kind: str, levels: int, expected: int
+) -> None:
+    config = GeneratorConfig(kind=kind)  # type: ignore[arg-type]
+
+    generator = new_generator(config)
+
+    assert parameters(generator) == expected
+    keys = set(generator.state_dict())
+    assert {"model.model.0.weight", "model.model.3.bias", "model.model.1.model.1.weight"} <= keys
+    innermost = "model.model" + ".1.model" + ".3.model" * (levels - 2)
+    assert {f"{innermost}.1.weight", f"{innermost}.3.weight"} <= keys
+    assert config.multiple == 2**levels
+
+
+def test_a_u_net_computes_what_the_reference_computes() -> None:
+    """Its activations work in place, so what is handed across is activated."""
+    generator = new_generator(GeneratorConfig(kind="unet_128", width=2)).eval()
+    weights = generator.state_dict()
+    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+    def level(x: Tensor, key: str, depth: int) -> Tensor:
+        x = functional.leaky_relu(x, 0.2)
+        inner = functional.conv2d(x, weights[f"{key}.1.weight"], weights[f"{key}.1.bias"], stride=2, padding=1)
+        up = "3"
+        if depth:
+            inner, up = level(functional.instance_norm(inner), f"{key}.3.model", depth - 1), "5"
+        inner = inner.relu()
+        inner = functional.conv_transpose2d(
+            inner, weights[f"{key}.{up}.weight"], weights[f"{key}.{up}.bias"], stride=2, padding=1
+        )
+        return torch.cat((x, functional.instance_norm(inner)), 1)
+
+    x = functional.conv2d(picture, weights["model.model.0.weight"], weights["model.model.0.bias"], stride=2, padding=1)
+    x = level(x, "model.model.1.model", 5).relu()
+    expected = functional.conv_transpose2d(
+        x, weights["model.model.3.weight"], weights["model.model.3.bias"], stride=2, padding=1
+    ).tanh()
+
+    torch.testing.assert_close(generator(picture), expected, rtol=0, atol=1e-5)
+
+
+def test_a_pixel_discriminator_scores_every_pixel_with_the_reference_s_keys() -> None:
+    discriminator = new_discriminator(DiscriminatorConfig(kind="pixel"))
+
+    assert isinstance(discriminator, PixelDiscriminator)
+    assert discriminator(torch.zeros(1, 3, 16, 20)).shape == (1, 1, 16, 20)
+    assert {key.rpartition(".")[0] for key in discriminator.state_dict()} == {"net.0", "net.2", "net.5"}
+
+
+def test_resize_upsampling_doubles_without_a_transposed_convolution() -> None:
+    generator = new_generator(GeneratorConfig(width=4, blocks=1, upsampling="resize"))
+
+    assert generator(torch.zeros(1, 3, 32, 36)).shape == (1, 3, 32, 36)
+    assert not any(isinstance(module, nn.ConvTranspose2d) for module in generator.modules())
+
+
+def test_dropout_shifts_the_second_convolution_as_in_the_reference() -> None:
+    keys = new_generator(GeneratorConfig(width=4, blocks=1, dropout=True)).state_dict()
+
+    assert {"model.10.conv_block.1.weight", "model.10.conv_block.6.weight"} <= keys.keys()
+
+
+@pytest.mark.parametrize(
+    ("start", "gain", "deviation"),
+    [
+        ("normal", 0.02, 0.02),
+        ("xavier", 0.02, 0.02 * (2 / (128 * 9 + 128 * 9)) ** 0.5),
+        ("kaiming", 0.02, (2 / (128 * 9)) ** 0.5),
+        ("orthogonal", 0.02, 0.02 / (128 * 9) ** 0.5),
+    ],
+)
+def test_each_start_has_the_deviation_of_its_paper(start: Start, gain: float, deviation: float) -> None:
+    network = nn.Conv2d(128, 128, 3)
+
+    start_weights(network, start, gain, torch.Generator().manual_seed(0))
+
+    assert network.weight.std().item() == pytest.approx(deviation, rel=0.02)
+    assert not network.bias.any()  # type: ignore[union-attr]
 
 
 def generator_from_the_paper(weights: dict[str, Tensor], x: Tensor, *, blocks: int) -> Tensor:

@@ -55,7 +55,23 @@ def test_a_kept_picture_carries_no_gradient_and_is_not_changed_by_later_work() -
         made.zero_()
 
     assert not answer.requires_grad
-    assert buffer.state_dict()["pictures"].mean().item() == 1.0
+    assert buffer.state_dict()["pictures"][0].mean().item() == 1.0
+
+
+def test_what_is_no_number_is_kept_as_a_picture() -> None:
+    buffer = ReplayBuffer(1, seed=0)
+
+    buffer.query(torch.tensor([[[[float("nan"), float("inf"), -float("inf"), 0.5]]]]))
+
+    assert buffer.state_dict()["pictures"][0].tolist() == [[[0.0, 1.0, -1.0, 0.5]]]
+
+
+def test_pictures_of_different_sizes_may_follow_one_another() -> None:
+    buffer = ReplayBuffer(2, seed=0)
+
+    shapes = {buffer.query(torch.zeros(1, 3, side, side)).shape[-1] for side in (8, 12, 16) * 20}
+
+    assert shapes == {8, 12, 16}
 
 
 def test_a_restored_buffer_gives_the_same_answers() -> None:

@@ -1,57 +1,80 @@
 """Checkpoints: one file that holds everything a run needs to go on exactly where it stopped.
 
-    runs/scenes/checkpoints/step_0001000.pt
+    runs/scenes/checkpoints/step_0001000.pt    the last `output.keep`
+    runs/scenes/checkpoints/best.pt            of the evaluations, when there are any
 
-Written whole or not at all; the last `KEEP` stay. Read with weights_only=True: tensors and plain values, no code.
+Networks, both optimisers, gradient scale, schedule, replay buffers, averages, every random state, settings, counters.
+Written whole or not at all. Read with weights_only=True: tensors and plain values, no code.
 """
 
 import contextlib
+import os
+import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.files import atomic_file
 from cyclegan_edge.settings import from_mapping, to_mapping
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.networks import ResnetGenerator
-from cyclegan_edge.train.step import TrainState, new_state
+from cyclegan_edge.train.networks import new_generator
+from cyclegan_edge.train.state import TrainState, new_state
 
-FORMAT = 1  # raised when an entry changes its meaning or goes away
-KEEP = 2
+FORMAT = 2  # raised when an entry changes its meaning or goes away
+BEST = "best.pt"
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
-def save_checkpoint(run: Path, config: TrainConfig, state: TrainState) -> Path:
-    """Write run/checkpoints/step_N.pt, then remove all but the last two and what a killed process left.
+def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: bool = False) -> Path:
+    """Write run/checkpoints/step_N.pt, then remove all but the last ones and what a killed process left.
 
-    Raises CheckpointError on a full disk."""
+    With `best` the same file is kept as best.pt too. Raises CheckpointError on a full disk."""
     path = run / _FOLDER / f"step_{state.step:07d}.pt"
+    averages = state.averages
     content = {
         "format": FORMAT,
         "config": to_mapping(config),
         "step": state.step,
+        "pairs": state.pairs,
+        "seconds": state.seconds,
+        "back_off": state.back_off,
+        "best": state.best,
+        "cycle_sum": state.cycle_sum,
+        "cycle_count": state.cycle_count,
+        "bad_steps": state.bad_steps,
+        "watch": state.watch,
         "networks": {name: network.state_dict() for name, network in state.networks.items()},
+        "averages": averages and {name: network.state_dict() for name, network in averages.items()},
         "generators": state.generators.state_dict(),
         "discriminators": state.discriminators.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "plateau": state.plateau.state_dict(),
         "replay_a": state.replay_a.state_dict(),
         "replay_b": state.replay_b.state_dict(),
+        "random": _random_states(),
     }
     try:
         with atomic_file(path) as partial:
             torch.save(content, partial)
+        if best:
+            with atomic_file(path.with_name(BEST)) as partial:
+                _link(path, partial)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
         kept = find_checkpoint(run)
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({first_line(error)}); free some space and continue with "
             f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
         ) from error
-    halves = path.parent.glob(".step_*.partial.pt")  # of a process that was killed while saving
-    for old in (*_checkpoints(run)[:-KEEP], *halves):
+    halves = path.parent.glob(".*.partial.pt")  # of a process that was killed while saving
+    for old in (*_checkpoints(run)[: -config.output.keep], *halves):
         with contextlib.suppress(OSError):
             old.unlink()
     return path
@@ -68,39 +91,96 @@ def load_config(path: Path) -> TrainConfig:
     return _config(_read(path), path)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainConfig, TrainState]:
-    """Settings and state to go on with. Raises CheckpointError when the file is missing, damaged or of another kind."""
+def load_checkpoint(
+    path: Path, device: torch.device, config: TrainConfig | None = None
+) -> tuple[TrainConfig, TrainState]:
+    """Settings and state to go on with, and the random states of this process set to what they were.
+
+    `config` goes on with other settings than those the checkpoint holds; its networks have to have the same shape.
+    Raises CheckpointError when the file is missing, damaged or of another kind."""
     content = _read(path)
-    config = _config(content, path)
+    config = config or _config(content, path)
     state = new_state(config, device)
+    averages = state.averages
     try:
         for name, network in state.networks.items():
             network.load_state_dict(content["networks"][name])
-        state.generators.load_state_dict(content["generators"])
-        state.discriminators.load_state_dict(content["discriminators"])
+        if averages is not None:  # a run that had none until now starts them from its weights
+            for name, network in averages.items():
+                network.load_state_dict((content["averages"] or content["networks"])[name])
+        state.generators.load_state_dict(_with_settings(content["generators"], state.generators))
+        state.discriminators.load_state_dict(_with_settings(content["discriminators"], state.discriminators))
+        if content["config"]["speed"]["precision"] == config.speed.precision:  # the scale of another means nothing here
+            state.scaler.load_state_dict(content["scaler"])
+        state.plateau.load_state_dict(content["plateau"])
         for replay, name in ((state.replay_a, "replay_a"), (state.replay_b, "replay_b")):
-            saved = content[name]
-            replay.load_state_dict({"pictures": saved["pictures"].to(device), "random": saved["random"]})
-        state.step = int(content["step"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            pictures = [picture.to(device) for picture in content[name]["pictures"]]
+            replay.load_state_dict({"pictures": pictures, "random": content[name]["random"]})
+        state.step, state.pairs = int(content["step"]), int(content["pairs"])
+        state.seconds, state.back_off = float(content["seconds"]), float(content["back_off"])
+        state.best, state.watch = dict(content["best"]), dict(content["watch"])
+        state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), int(content["cycle_count"])
+        state.bad_steps = content["bad_steps"].to(device)
+        _set_random_states(content["random"])
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
         ) from error
     return config, state
 
 
-def load_generator(path: Path, direction: str) -> tuple[TrainConfig, ResnetGenerator, int]:
-    """Settings, the generator of `direction` ("ab" or "ba") on the CPU in eval mode, and the step it was saved at."""
+def load_generator(path: Path, direction: str) -> tuple[TrainConfig, nn.Module, int]:
+    """Settings, the generator of `direction` ("ab" or "ba") on the CPU in eval mode, and the step it was saved at.
+
+    A run with a moving average gives that: it is what the run was averaged for."""
     content = _read(path)
     config = _config(content, path)
-    generator = ResnetGenerator(config.generator)
+    channels = config.pictures.channels_a, config.pictures.channels_b
+    generator = new_generator(config.generator, *(channels if direction == "ab" else reversed(channels)))
     try:
-        generator.load_state_dict(content["networks"][f"generator_{direction}"])
+        generator.load_state_dict((content["averages"] or content["networks"])[f"generator_{direction}"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(
             f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
         ) from error
     return config, generator.eval(), int(content["step"])
+
+
+def _with_settings(saved: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The saved moments under this run's settings: a learning rate or a kernel may have been changed since."""
+    now = optimiser.state_dict()["param_groups"]
+    groups = [{**new, "params": old["params"]} for new, old in zip(now, saved["param_groups"], strict=True)]
+    return {"state": saved["state"], "param_groups": groups}
+
+
+def _random_states() -> dict[str, Any]:
+    """Of Python, numpy and torch; the replay buffers and the loader have their own."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  # a user's own code may use it
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, [int(key) for key in keys], *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def _set_random_states(saved: dict[str, Any]) -> None:
+    version, words, gauss = saved["python"]
+    name, keys, *rest = saved["numpy"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(saved["torch"])
+    if saved["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["cuda"])
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same bytes; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -1,34 +1,108 @@
 """Unpaired pictures from trainA/ and trainB/, in an order that is a function of the seed alone.
 
 Pair number p of a run (counted from 0 over all epochs) is always the same two crops, whatever was read before it, by
-how many threads, in how many pieces. So a run can be continued from a step number and nothing else.
+how many threads and processes, in how many pieces. So a run can be continued from a pair number and nothing else.
 
     per pair   A: the shuffled larger epoch, taken modulo the number of A pictures;  B: drawn at random
-    per crop   bicubic resize to (load_size, load_size), random crop of (size, size), flip with probability 1/2
+    per crop   bicubic resize as `PicturesConfig.mode` says, random crop, flip with probability 1/2
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import count, islice
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cyclegan_edge.errors import DataError, ImageError
+from cyclegan_edge.errors import ConfigError, DataError, ImageError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.preprocess import resize_crop
 
 FEWEST = 2  # readable pictures a domain must have
 _AHEAD = 2  # batches that lie ready while one is used
+_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow's mode L
 
 Picture = npt.NDArray[np.uint8]
 Read = Callable[[Path], Picture]
+Decode = Callable[[], Picture]
+Pair = tuple[int, Decode, Decode]  # its number, and what reads A and B
 Batch = tuple[Tensor, Tensor]
+Mode = Literal[
+    "resize_and_crop",
+    "short_side_and_crop",
+    "scale_width_and_crop",
+    "crop",
+    "scale_width",
+    "scale_short_side",
+    "none",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PicturesConfig:
+    """How pictures are read and cut.
+
+    resize_and_crop        to (load_size, load_size), then a random crop of (size, size); the aspect is lost
+    short_side_and_crop    the short side to load_size, then a random crop; the aspect is kept
+    scale_width_and_crop   the width to load_size, then a random crop; the aspect is kept
+    crop                   a random crop at the picture's own scale
+    scale_width            the width to load_size, whole
+    scale_short_side       the short side to load_size, whole
+    none                   whole, at its own scale
+
+    A picture too small for its crop is enlarged until it is not. A whole picture is rounded to sides that the generator
+    can take.
+    """
+
+    mode: Mode = "resize_and_crop"
+    load_size: int | None = None  # px; none: 1.12 times the crop
+    flip: bool = True  # half of the pictures, left to right
+    colour_a: Literal["rgb", "grey"] = "rgb"  # "grey" trains on one channel: grey to colour with colour_b = "rgb"
+    colour_b: Literal["rgb", "grey"] = "rgb"
+    workers: int = 2  # threads that decode and resize
+    cache: Literal["ram", "disk", "none"] = "ram"  # where decoded pictures are kept between epochs
+    cache_mib: int = 4096  # memory that cache="ram" may take; what does not fit is decoded every time
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "cache_mib"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"pictures.{name} is {getattr(self, name)}, expected 0 or more.")
+        if self.load_size is not None and self.load_size < 1:
+            raise ConfigError(f"pictures.load_size is {self.load_size}, expected at least 1.")
+
+    @property
+    def crops(self) -> bool:
+        """Whether every crop has the same size."""
+        return self.mode.endswith("crop")
+
+    @property
+    def channels_a(self) -> int:
+        """Channels of a picture of A."""
+        return 1 if self.colour_a == "grey" else 3
+
+    @property
+    def channels_b(self) -> int:
+        """Channels of a picture of B."""
+        return 1 if self.colour_b == "grey" else 3
+
+
+class Pairs(Protocol):
+    """Where pairs come from."""
+
+    def __len__(self) -> int:
+        """Pairs in an epoch: as many as the larger domain has pictures."""
+        ...
+
+    def stream(self, start: int) -> Iterator[Pair]:
+        """Every pair from number `start` on, without end; a picture is decoded when its `Decode` is called."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +116,28 @@ class PictureFolders:
     def __len__(self) -> int:
         """Pairs in an epoch: as many as the larger domain has pictures."""
         return max(len(self.a), len(self.b))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPairs:
+    """Pairs of pictures that lie in folders."""
+
+    folders: PictureFolders
+    seed: int
+    read: Read = read_image
+
+    def __len__(self) -> int:
+        """Pairs in an epoch."""
+        return len(self.folders)
+
+    def stream(self, start: int) -> Iterator[Pair]:
+        """A goes through its shuffled folder, B is drawn."""
+        a, b = self.folders.a, self.folders.b
+        for position in count(start):
+            epoch, place = divmod(position, len(self))
+            path_a = a[_shuffled(len(self), self.seed, epoch)[place] % len(a)]
+            path_b = b[np.random.default_rng((self.seed, position, 2)).integers(len(b))]
+            yield position, partial(self.read, path_a), partial(self.read, path_b)
 
 
 def find_pictures(
@@ -78,62 +174,86 @@ def find_pictures(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crops:
-    """How a picture becomes a training crop."""
+    """How a picture becomes what the networks see."""
 
-    load_size: int  # px, side of the square the picture is resized to
+    pictures: PicturesConfig
+    load_size: int  # px
     size: int  # px, side of the random crop
+    multiple: int  # px: the sides of a whole picture are multiples of this
     seed: int
 
+    def place(self, height: int, width: int, random: np.random.Generator) -> tuple[tuple[int, int], tuple[int, ...]]:
+        """(height, width) to resize a picture to, and the (top, left, height, width) of it that is used."""
+        short, load = min(height, width), self.load_size
+        match self.pictures.mode:
+            case "resize_and_crop":
+                full = load, load
+            case "short_side_and_crop" | "scale_short_side":
+                full = height * load // short, width * load // short
+            case "scale_width_and_crop" | "scale_width":
+                full = height * load // width, load
+            case "crop" | "none":
+                full = height, width
+        if not self.pictures.crops:
+            sides = tuple(max(1, round(side / self.multiple)) * self.multiple for side in full)
+            return (sides[0], sides[1]), (0, 0, *sides)
+        if min(full) < self.size:
+            full = height * self.size // short, width * self.size // short
+        top, left = (int(random.integers(side - self.size + 1)) for side in full)
+        return full, (top, left, self.size, self.size)
 
-def load_batch(
-    folders: PictureFolders, crops: Crops, positions: Sequence[int], *, read: Read = read_image, pin: bool = False
-) -> Batch:
-    """The pairs of `positions`: A and B, each (len(positions), 3, size, size) float32 in -1..1.
+
+def load_batch(pairs: Sequence[Pair], crops: Crops, *, pin: bool = False) -> Batch:
+    """The crops of `pairs`: A and B, each (len(pairs), 1 or 3, height, width) float32 in -1..1.
 
     The crops are written straight into the batch; with `pin` it lies in page-locked memory, which CUDA reads faster.
     """
-    shape = (len(positions), 3, crops.size, crops.size)
-    batch = torch.empty(shape, pin_memory=pin), torch.empty(shape, pin_memory=pin)
-    rows_a, rows_b = (half.numpy() for half in batch)
-    for row, position in enumerate(positions):
-        epoch, place = divmod(position, len(folders))
+    rows: tuple[list[Tensor], list[Tensor]] = [], []
+    shape = (len(pairs), 3, crops.size, crops.size)
+    memory = [torch.empty(shape, pin_memory=pin) if crops.pictures.crops else None for _ in rows]
+    for row, (position, *decoders) in enumerate(pairs):
         random = np.random.default_rng((crops.seed, position))
-        path_a = folders.a[_shuffled(len(folders), crops.seed, epoch)[place] % len(folders.a)]
-        path_b = folders.b[random.integers(len(folders.b))]
-        _cut(read(path_a), crops, random, rows_a[row])
-        _cut(read(path_b), crops, random, rows_b[row])
-    return batch
+        for domain, decode in enumerate(decoders):
+            whole = memory[domain]
+            rows[domain].append(_cut(decode(), crops, random, None if whole is None else whole[row]))
+    colours = crops.pictures.colour_a, crops.pictures.colour_b
+    batch = [
+        (torch.stack(cut) if whole is None else whole) if colour == "rgb" else _grey(torch.stack(cut))
+        for cut, whole, colour in zip(rows, memory, colours, strict=True)
+    ]
+    return batch[0], batch[1]
 
 
 def batches(
-    folders: PictureFolders,
+    pairs: Pairs,
     crops: Crops,
     *,
     batch: int,
     start: int,
-    stop: int,
     workers: int,
-    read: Read = read_image,
+    rank: int = 0,
+    ranks: int = 1,
     pin: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Batches number `start` to `stop` (excluded), as `load_batch` makes them, prepared ahead in `workers` threads.
+    """Batches from pair number `start` on, without end, as `load_batch` makes them, made ahead in `workers` threads.
 
+    Of each `batch` pairs this process gets its share: as many as all others, those of `rank`.
     Decoding and resizing release the GIL, so threads do: nothing is pickled, and a crash here is an exception there.
     """
-    wanted = (range(number * batch, (number + 1) * batch) for number in range(start, stop))
+    share = batch // ranks
+    stream = pairs.stream(start)
+    wanted = iter(lambda: list(islice(stream, batch))[rank * share : (rank + 1) * share], [])
     if workers == 0:
-        for positions in wanted:
-            yield load_batch(folders, crops, positions, read=read, pin=pin)
+        for chosen in wanted:
+            yield load_batch(chosen, crops, pin=pin)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
     waiting: deque[Future[Batch]] = deque()
     try:
-        for positions in wanted:
-            waiting.append(pool.submit(load_batch, folders, crops, positions, read=read, pin=pin))
+        for chosen in wanted:
+            waiting.append(pool.submit(load_batch, chosen, crops, pin=pin))
             if len(waiting) == workers + _AHEAD:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -156,11 +276,19 @@ def _problem(read: Read, path: Path) -> str | None:
     return None
 
 
-def _cut(picture: Picture, crops: Crops, random: np.random.Generator, out: npt.NDArray[np.float32]) -> None:
-    top, left = random.integers(crops.load_size - crops.size + 1, size=2).tolist()
-    flip = bool(random.integers(2))
-    load, size = crops.load_size, crops.size
-    resize_crop(picture, (load, load), (top, left, size, size), flip, out=out)
+def _cut(picture: Picture, crops: Crops, random: np.random.Generator, out: Tensor | None) -> Tensor:
+    """(3, height, width) float32 of one picture, written into `out` when it has its memory already."""
+    full, box = crops.place(picture.shape[0], picture.shape[1], random)
+    flip = bool(random.integers(2)) and crops.pictures.flip
+    if out is None:
+        out = torch.empty(3, *box[2:])
+    resize_crop(picture, full, (box[0], box[1], box[2], box[3]), flip, out=out.numpy())
+    return out
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    """(N, 3, h, w) -> (N, 1, h, w), in the memory that its pictures came in."""
+    return torch.einsum("nchw,c->nhw", pictures, torch.from_numpy(_LUMA))[:, None]
 
 
 @lru_cache(maxsize=4)

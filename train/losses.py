@@ -1,23 +1,83 @@
-"""CycleGAN objective (Zhu et al. 2017, arXiv:1703.10593, section 3).
+"""CycleGAN objective (Zhu et al. 2017, arXiv:1703.10593, section 3), and the other GAN losses of the field.
 
-    real, fake, cycled, same   (N, 3, S, S)  float32, RGB, -1..1
+    real, fake, cycled, same   (N, C, S, S)  float32, -1..1
     score                      (N, 1, h, w)  raw discriminator output, one per patch, no sigmoid
+
+                generator wants of its fake       discriminator wants of real, fake
+    lsgan       (score - 1)^2                     (score - 1)^2, score^2              Mao et al. 2017
+    vanilla     -log sigmoid(score)               -log sigmoid, -log(1 - sigmoid)     Goodfellow et al. 2014
+    hinge       -score                            max(0, 1 - score), max(0, 1 + score)  Lim and Ye 2017
+    wgangp      -score                            -score, score; gradient penalty     Gulrajani et al. 2017
 
 Each function returns a 0-d tensor, the mean over all elements. Raises nothing: the caller has the shapes.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cyclegan_edge.errors import ConfigError
 
-def generator_gan_loss(score_of_fake: Tensor) -> Tensor:
-    """LSGAN: the generator wants every patch of its picture to score 1."""
-    return (score_of_fake - 1.0).square().mean()
+Gan = Literal["lsgan", "vanilla", "hinge", "wgangp"]
+Augmentation = Literal[
+    "none", "colour", "translation", "cutout", "colour+translation", "translation+cutout", "colour+translation+cutout"
+]
 
 
-def discriminator_gan_loss(score_of_real: Tensor, score_of_fake: Tensor) -> Tensor:
-    """LSGAN, halved as in the paper's section 4: real patches score 1, generated ones 0."""
-    return 0.5 * ((score_of_real - 1.0).square().mean() + score_of_fake.square().mean())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveConfig:
+    """What the networks are trained to do."""
+
+    gan: Gan = "lsgan"
+    patches: Literal["map", "mean"] = "map"  # each patch's score enters the loss, or their mean per picture
+    cycle_weight_a: float = 10.0  # lambda of eq. (3), for A -> B -> A
+    cycle_weight_b: float = 10.0  # the same for B -> A -> B
+    identity_weight: float = 5.0  # section 5.2: 0.5 lambda; 0 turns it off
+    penalty_weight: float = 10.0  # of the gradient penalty of "wgangp"
+    pool: int = 50  # generated pictures each replay buffer keeps; 0 turns it off
+    augment: Augmentation = "none"  # DiffAugment of all that the discriminators see, against overfitting small sets
+
+    def __post_init__(self) -> None:
+        for name in ("cycle_weight_a", "cycle_weight_b", "identity_weight", "penalty_weight", "pool"):
+            if not getattr(self, name) >= 0:  # also refuses NaN
+                raise ConfigError(f"objective.{name} is {getattr(self, name)}, expected 0 or more.")
+
+
+def generator_gan_loss(score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
+    """What the generator minimises of the discriminator's score of its picture."""
+    match gan:
+        case "lsgan":
+            return functional.mse_loss(score_of_fake, torch.ones_like(score_of_fake))
+        case "vanilla":
+            return functional.softplus(-score_of_fake).mean()
+        case "hinge" | "wgangp":
+            return -score_of_fake.mean()
+
+
+def discriminator_gan_loss(score_of_real: Tensor, score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
+    """What the discriminator minimises, halved as in the paper's section 4."""
+    match gan:
+        case "lsgan":
+            return 0.5 * ((score_of_real - 1.0).square().mean() + score_of_fake.square().mean())
+        case "vanilla":
+            return 0.5 * (functional.softplus(-score_of_real).mean() + functional.softplus(score_of_fake).mean())
+        case "hinge":
+            return 0.5 * (functional.relu(1.0 - score_of_real).mean() + functional.relu(1.0 + score_of_fake).mean())
+        case "wgangp":
+            return 0.5 * (score_of_fake.mean() - score_of_real.mean())
+
+
+def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """(|gradient of the score at a random point between real and fake| - 1)^2 (Gulrajani et al. 2017, eq. 3)."""
+    between = torch.rand(len(real), 1, 1, 1, device=real.device)
+    points = (between * real + (1.0 - between) * fake).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
+    steepness: Tensor = slope.flatten(1).norm(dim=1)
+    return (steepness - 1.0).square().mean()
 
 
 def cycle_loss(cycled: Tensor, real: Tensor) -> Tensor:
@@ -28,3 +88,51 @@ def cycle_loss(cycled: Tensor, real: Tensor) -> Tensor:
 def identity_loss(same: Tensor, real: Tensor) -> Tensor:
     """L1 between a picture and its translation into the domain that it is in already, section 5.2."""
     return functional.l1_loss(same, real)
+
+
+def augmented(pictures: Tensor, augment: Augmentation) -> Tensor:
+    """(N, C, S, S) -> the same shape, changed at random and differentiably (DiffAugment, Zhao et al. 2020, section 3).
+
+    colour       brightness +-0.5, saturation 0..2, contrast 0.5..1.5
+    translation  up to an eighth of the side, black beyond
+    cutout       a black square of half the side
+    """
+    for name in augment.split("+"):
+        match name:
+            case "colour":
+                pictures = _coloured(pictures)
+            case "translation":
+                pictures = _translated(pictures)
+            case "cutout":
+                pictures = _cut_out(pictures)
+    return pictures
+
+
+def _coloured(x: Tensor) -> Tensor:
+    brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device)
+    x = x + brightness - 0.5
+    grey = x.mean(dim=1, keepdim=True)
+    x = grey + (x - grey) * saturation * 2.0
+    middle = x.mean(dim=(1, 2, 3), keepdim=True)
+    return middle + (x - middle) * (contrast + 0.5)
+
+
+def _translated(x: Tensor) -> Tensor:
+    count, _, height, width = x.shape
+    reach = torch.tensor((height // 8, width // 8), device=x.device)
+    shift = (torch.rand(count, 2, device=x.device) * (2 * reach + 1)).floor().long() - reach
+    rows = torch.arange(height, device=x.device)[None] + shift[:, :1]  # (N, H): where each row comes from
+    columns = torch.arange(width, device=x.device)[None] + shift[:, 1:]
+    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None]
+    pictures = torch.arange(count, device=x.device)[:, None, None]
+    moved = x.movedim(1, -1)[pictures, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]]
+    shown: Tensor = moved.movedim(-1, 1) * inside
+    return shown
+
+
+def _cut_out(x: Tensor) -> Tensor:
+    count, _, height, width = x.shape
+    centre = torch.rand(count, 2, device=x.device)
+    rows = (torch.arange(height, device=x.device)[None] - centre[:, :1] * height).abs() < height / 4
+    columns = (torch.arange(width, device=x.device)[None] - centre[:, 1:] * width).abs() < width / 4
+    return x * ~(rows[:, None, :, None] & columns[:, None, None])

@@ -1,51 +1,106 @@
-"""The two networks of CycleGAN (Zhu et al. 2017, arXiv:1703.10593, section 7.2, and its reference implementation).
+"""The networks of CycleGAN (Zhu et al. 2017, arXiv:1703.10593, section 7.2, and its reference implementation).
 
-    generator      (N, 3, H, W) -> (N, 3, H, W)      -1..1 -> -1..1, H and W multiples of 4
-    discriminator  (N, 3, H, W) -> (N, 1, h, w)      -1..1 -> one raw score per patch, no sigmoid
+    generator      (N, C, H, W) -> (N, D, H, W)      -1..1 -> -1..1, H and W multiples of `GeneratorConfig.multiple`
+    discriminator  (N, D, H, W) -> (N, 1, h, w)      -1..1 -> one raw score per patch, no sigmoid
 
 - ResNet generator: reflection padding, InstanceNorm without affine, no ReLU after a residual sum.
-- PatchGAN: 4x4 kernels, zero padding, 70x70 receptive field with 3 layers.
-- Every weight starts from normal(0, 0.02), every bias at 0.
+- U-Net generator: 4x4 kernels, halved to 1x1 at the size in its name, every level's result handed across.
+- PatchGAN: 4x4 kernels, zero padding, 70x70 receptive field with 3 layers. PixelGAN: the same with 1x1 kernels.
+- InstanceNorm in float32 whatever the convolutions compute in.
 - `model.N` keys are those of the reference, so its weights load one to one.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-START_DEVIATION = 0.02
+from cyclegan_edge.errors import ConfigError
+
+Start = Literal["normal", "xavier", "kaiming", "orthogonal"]
+
+_UNET_LEVELS = {"unet_128": 7, "unet_256": 8}  # how often the picture is halved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorConfig:
-    """Shape of a ResNet generator: 11,378,179 parameters as it stands, 7,837,699 with 6 blocks."""
+    """Shape of a generator: 11,378,179 parameters as it stands, 7,837,699 with 6 blocks."""
 
+    kind: Literal["resnet", "unet_128", "unet_256"] = "resnet"
     width: int = 64  # channels of the first layer (ngf)
-    blocks: int = 9  # residual blocks
+    blocks: int = 9  # residual blocks of "resnet"; the paper uses 6 below 256 px
+    dropout: bool = False  # half of the features, in every residual block or in the U-Net's middle
+    upsampling: Literal["transposed", "resize"] = "transposed"  # "resize" leaves no checkerboards; "resnet" only
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.blocks < 0:
+            raise ConfigError(
+                f"generator.width is {self.width} and generator.blocks {self.blocks}, expected 1 or more and 0 or more."
+            )
+        if self.kind != "resnet" and self.upsampling != "transposed":
+            raise ConfigError(
+                f"generator.upsampling is {self.upsampling!r}, which only the resnet generator has; use 'transposed'."
+            )
+
+    @property
+    def multiple(self) -> int:
+        """px: both sides of what this generator reads are multiples of this."""
+        return 1 << _UNET_LEVELS.get(self.kind, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscriminatorConfig:
-    """Shape of a PatchGAN: 2,764,737 parameters as it stands."""
+    """Shape of a discriminator: 2,764,737 parameters as it stands."""
 
+    kind: Literal["patch", "pixel"] = "patch"  # "pixel" judges every pixel alone
     width: int = 64  # channels of the first layer (ndf)
-    layers: int = 3  # stride-2 layers
+    layers: int = 3  # stride-2 layers of "patch"; 3 gives the 70x70 PatchGAN
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"discriminator.{name} is {getattr(self, name)}, expected at least 1.")
+
+    @property
+    def smallest(self) -> int:
+        """px: side of the smallest picture that leaves a patch to score."""
+        return 1 if self.kind == "pixel" else 2 ** (self.layers + 2)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """InstanceNorm without affine, computed in float32 and handed on in the dtype that came in.
+
+    `spelled_out` is the same in elementary operations, which a compiler fuses with what stands around them and which
+    keep the channels_last layout; torch's own kernel would copy to contiguous memory first.
+    """
+
+    spelled_out = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        wide = x.float()
+        if not self.spelled_out:
+            return super().forward(wide).to(x.dtype)
+        variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0, keepdim=True)
+        return ((wide - mean) * torch.rsqrt(variance + self.eps)).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):
     """x + F(x), both 3x3 convolutions with reflection padding."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, dropout: bool = False) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(channels),
             nn.ReLU(inplace=True),
+            *([nn.Dropout(0.5)] if dropout else []),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,49 +111,102 @@ class ResidualBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, source: int = 3, target: int = 3) -> None:
+        """`source` and `target` are the channels of what it reads and of what it paints."""
         super().__init__()
         width = config.width
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
-            nn.Conv2d(3, width, 7),
-            nn.InstanceNorm2d(width),
+            nn.Conv2d(source, width, 7),
+            InstanceNorm(width),
             nn.ReLU(inplace=True),
         ]
         for channels in (width, 2 * width):  # (N, width, H, W) -> (N, 4 width, H/4, W/4)
             layers += [
                 nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
-                nn.InstanceNorm2d(2 * channels),
+                InstanceNorm(2 * channels),
                 nn.ReLU(inplace=True),
             ]
-        layers += [ResidualBlock(4 * width) for _ in range(config.blocks)]
+        layers += [ResidualBlock(4 * width, dropout=config.dropout) for _ in range(config.blocks)]
         for channels in (4 * width, 2 * width):  # back to (N, width, H, W)
             layers += [
-                nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1),
-                nn.InstanceNorm2d(channels // 2),
+                _doubled(channels, channels // 2, config.upsampling),
+                InstanceNorm(channels // 2),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, target, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
+        self.recompute = False  # keep no activations of the residual blocks, compute them again for the gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> the same shape and range."""
-        return self.model(x)  # type: ignore[no-any-return]
+        """(N, source, H, W) in -1..1 -> (N, target, H, W) in -1..1."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self.model(x)  # type: ignore[no-any-return]
+        for layer in self.model:
+            x = checkpoint(layer, x, use_reentrant=False) if isinstance(layer, ResidualBlock) else layer(x)
+        return x
+
+
+class UnetLevel(nn.Module):
+    """Halve, go through the level below, double, and hand what came in across: (N, C, h, w) -> (N, 2 C, h, w)."""
+
+    def __init__(self, outer: int, inner: int, below: "UnetLevel | None", *, dropout: bool = False) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, stride=2, padding=1)]
+        if below is not None:
+            layers += [InstanceNorm(inner), below]
+        layers += [
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner if below is None else 2 * inner, outer, 4, stride=2, padding=1),
+            InstanceNorm(outer),
+        ]
+        self.model = nn.Sequential(*layers, *([nn.Dropout(0.5)] if dropout else []))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is handed across is the activated input: the reference's activation works in place."""
+        activated = self.model[0](x)
+        return torch.cat((activated, self.model[1:](activated)), dim=1)
+
+
+class UnetGenerator(nn.Module):
+    """The generator of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 6.1.1)."""
+
+    def __init__(self, config: GeneratorConfig, source: int = 3, target: int = 3) -> None:
+        """`source` and `target` are the channels of what it reads and of what it paints."""
+        super().__init__()
+        width = config.width
+        level = UnetLevel(8 * width, 8 * width, None)
+        for _ in range(_UNET_LEVELS[config.kind] - 5):
+            level = UnetLevel(8 * width, 8 * width, level, dropout=config.dropout)
+        for outer in (4 * width, 2 * width, width):
+            level = UnetLevel(outer, 2 * outer, level)
+        self.model = nn.Module()  # the reference's name for the outermost level
+        self.model.model = nn.Sequential(
+            nn.Conv2d(source, width, 4, stride=2, padding=1),
+            level,
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, target, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, source, H, W) in -1..1 -> (N, target, H, W) in -1..1."""
+        return self.model.model(x)  # type: ignore[operator, no-any-return]
 
 
 class PatchDiscriminator(nn.Module):
     """C64-C128-C256-C512 and one score per patch."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, source: int = 3) -> None:
         super().__init__()
         channels = config.width
-        layers: list[nn.Module] = [nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [nn.Conv2d(source, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for layer in range(1, config.layers + 1):
             wider = config.width * min(2**layer, 8)
             stride = 2 if layer < config.layers else 1
             layers += [
                 nn.Conv2d(channels, wider, 4, stride=stride, padding=1),
-                nn.InstanceNorm2d(wider),
+                InstanceNorm(wider),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             channels = wider
@@ -106,14 +214,72 @@ class PatchDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> (N, 1, h, w) raw scores; 256x256 gives 30x30."""
+        """(N, source, H, W) in -1..1 -> (N, 1, h, w) raw scores; 256x256 gives 30x30."""
         return self.model(x)  # type: ignore[no-any-return]
 
 
-def start_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Fill every convolution's weight from normal(0, 0.02) and its bias with 0, in the order of the layers."""
+class PixelDiscriminator(nn.Module):
+    """One score per pixel, from that pixel and the norm's statistics alone."""
+
+    def __init__(self, config: DiscriminatorConfig, source: int = 3) -> None:
+        super().__init__()
+        self.net = nn.Sequential(  # the reference's name here
+            nn.Conv2d(source, config.width, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(config.width, 2 * config.width, 1),
+            InstanceNorm(2 * config.width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * config.width, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, source, H, W) in -1..1 -> (N, 1, H, W) raw scores."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def new_generator(config: GeneratorConfig, source: int = 3, target: int = 3) -> nn.Module:
+    """The generator that `config` describes, with torch's own start weights."""
+    match config.kind:
+        case "resnet":
+            return ResnetGenerator(config, source, target)
+        case "unet_128" | "unet_256":
+            return UnetGenerator(config, source, target)
+
+
+def new_discriminator(config: DiscriminatorConfig, source: int = 3) -> nn.Module:
+    """The discriminator that `config` describes, with torch's own start weights."""
+    match config.kind:
+        case "patch":
+            return PatchDiscriminator(config, source)
+        case "pixel":
+            return PixelDiscriminator(config, source)
+
+
+def start_weights(network: nn.Module, start: Start, gain: float, generator: torch.Generator) -> None:
+    """Fill every convolution's weight as `start` says and its bias with 0, in the order of the layers.
+
+    `gain` is the deviation of "normal" (0.02 in the paper) and the gain of "xavier" and "orthogonal"."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, START_DEVIATION, generator=generator)
+            _fill(module.weight, start, gain, generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _fill(weight: Tensor, start: Start, gain: float, generator: torch.Generator) -> None:
+    match start:
+        case "normal":
+            nn.init.normal_(weight, 0.0, gain, generator=generator)
+        case "xavier":
+            nn.init.xavier_normal_(weight, gain, generator=generator)
+        case "kaiming":
+            nn.init.kaiming_normal_(weight, a=0, mode="fan_in", generator=generator)
+        case "orthogonal":
+            nn.init.orthogonal_(weight, gain, generator=generator)
+
+
+def _doubled(channels: int, fewer: int, upsampling: Literal["transposed", "resize"]) -> nn.Module:
+    """(N, channels, h, w) -> (N, fewer, 2 h, 2 w)."""
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(channels, fewer, 3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(channels, fewer, 3))

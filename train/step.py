@@ -5,45 +5,32 @@ the discriminators' update on real pictures and on what the replay buffers answe
 one both discriminators.
 
 InstanceNorm looks at one picture at a time, so pictures that meet the same network share one pass: the real picture
-and the identity input of a generator, the real and the replayed picture of a discriminator.
+and the identity input of a generator, the real and the replayed picture of a discriminator. Of the paper's twelve
+passes eight are left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.losses import cycle_loss, discriminator_gan_loss, generator_gan_loss, identity_loss
-from cyclegan_edge.train.networks import PatchDiscriminator, ResnetGenerator, start_weights
-from cyclegan_edge.train.replay import ReplayBuffer
-
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """`generator_ab` turns A into B, `discriminator_b` judges B."""
-
-    generator_ab: ResnetGenerator
-    generator_ba: ResnetGenerator
-    discriminator_a: PatchDiscriminator
-    discriminator_b: PatchDiscriminator
-
-    def items(self) -> Iterator[tuple[str, nn.Module]]:
-        """Name and network, in the order of the fields."""
-        return ((field.name, getattr(self, field.name)) for field in fields(self))
-
-
-@dataclass(slots=True)
-class TrainState:
-    """Everything that a step changes."""
-
-    networks: Networks
-    generators: torch.optim.Adam
-    discriminators: torch.optim.Adam
-    replay_a: ReplayBuffer
-    replay_b: ReplayBuffer
-    step: int = 0  # steps taken
+from cyclegan_edge.train.graphs import Passes, Recorded
+from cyclegan_edge.train.losses import (
+    ObjectiveConfig,
+    augmented,
+    cycle_loss,
+    discriminator_gan_loss,
+    generator_gan_loss,
+    gradient_penalty,
+    identity_loss,
+)
+from cyclegan_edge.train.ranks import Ranks
+from cyclegan_edge.train.speed import Speed, prepare
+from cyclegan_edge.train.state import Networks, TrainState
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +53,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What a step saw and made, each (N, 3, S, S) in -1..1, without gradient."""
+    """What a step saw and made, each (N, C, S, S) in -1..1, without gradient; overwritten by the next step."""
 
     real_a: Tensor
     fake_b: Tensor
@@ -76,80 +63,193 @@ class Pictures:
     cycled_b: Tensor
 
 
-def new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Networks with their start weights, fresh optimisers and empty replay buffers, all decided by `config.seed`."""
-    random = torch.Generator().manual_seed(config.seed)
-    networks = Networks(
-        ResnetGenerator(config.generator),
-        ResnetGenerator(config.generator),
-        PatchDiscriminator(config.discriminator),
-        PatchDiscriminator(config.discriminator),
-    )
-    for _, network in networks.items():
-        start_weights(network, random)
-        network.to(device)
-    return TrainState(
-        networks,
-        generators=_adam(config, networks.generator_ab, networks.generator_ba),
-        discriminators=_adam(config, networks.discriminator_a, networks.discriminator_b),
-        replay_a=ReplayBuffer(config.pool, seed=config.seed + 1),
-        replay_b=ReplayBuffer(config.pool, seed=config.seed + 2),
-    )
+class Step:
+    """One update of all four networks, prepared for a device and for the other processes.
+
+    step(real_a, real_b) takes this process's share of a batch, (n, C, S, S) float32 in -1..1 on the device.
+    """
+
+    def __init__(self, state: TrainState, objective: ObjectiveConfig, speed: Speed, ranks: Ranks | None = None) -> None:
+        self.state = state
+        self._objective = objective
+        self._speed = speed
+        self._ranks = ranks or Ranks()
+        self._device = next(state.networks.generator_ab.parameters()).device
+        for _, network in state.networks.items():
+            prepare(network, speed)
+        self._translation = self._shared(_Translation(state.networks, speed, objective))
+        self._judgement = self._shared(_Judgement(state.networks, speed))
+        self._generators: Passes = self._generators_pass
+        self._discriminators: Passes = self._discriminators_pass
+        if speed.cuda_graphs:
+            self._generators = Recorded(self._generators_pass, state.generators.zero_grad)
+            self._discriminators = Recorded(self._discriminators_pass, state.discriminators.zero_grad)
+
+    def __call__(self, real_a: Tensor, real_b: Tensor) -> tuple[Losses, Pictures]:
+        """Update all four networks once."""
+        state, parts = self.state, self._speed.accumulate
+        if self._speed.channels_last:
+            real_a, real_b = (real.to(memory_format=torch.channels_last) for real in (real_a, real_b))
+        reals_a, reals_b = real_a.chunk(parts), real_b.chunk(parts)
+
+        self._hold_still(True)
+        made = self._in_parts(
+            self._generators, self._translation, state.generators, list(zip(reals_a, reals_b, strict=True))
+        )
+        fake_b, fake_a = (torch.cat([part[index] for part in made]) for index in (7, 8))
+        self._update(state.generators)
+
+        self._hold_still(False)
+        old_a, old_b = self._replayed(fake_a, fake_b)
+        inputs = list(zip(reals_a, old_a.chunk(parts), reals_b, old_b.chunk(parts), strict=True))
+        judged = self._in_parts(self._discriminators, self._judgement, state.discriminators, inputs)
+        self._update(state.discriminators)
+        state.scaler.update()
+
+        values = [
+            torch.stack([part[index] for part in passes]).mean()
+            for passes, indices in ((made, range(7)), (judged, range(2)))
+            for index in indices
+        ]
+        self._count(values, len(real_a))
+        del values[6]  # the total
+        cycled_a, cycled_b = (torch.cat([part[index] for part in made]) for index in (9, 10))
+        return Losses(*values), Pictures(real_a, fake_b, cycled_a, real_b, fake_a, cycled_b)
+
+    def _generators_pass(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, ...]:
+        """Six losses, their total, fake_b, fake_a, cycled_a, cycled_b; the generators' gradients are left behind."""
+        aim, networks = self._objective, self.state.networks
+        with self._autocast():
+            fake_b, fake_a, cycled_a, cycled_b, same_b, same_a = self._translation(real_a, real_b)
+            score_b = self._score(networks.discriminator_b, fake_b)
+            score_a = self._score(networks.discriminator_a, fake_a)
+        gan_ab = generator_gan_loss(self._patches(score_b), aim.gan)
+        gan_ba = generator_gan_loss(self._patches(score_a), aim.gan)
+        cycle_a, cycle_b = cycle_loss(cycled_a.float(), real_a), cycle_loss(cycled_b.float(), real_b)
+        total = gan_ab + gan_ba + aim.cycle_weight_a * cycle_a + aim.cycle_weight_b * cycle_b
+        identity_a = identity_b = torch.zeros_like(cycle_a)
+        if aim.identity_weight:
+            identity_a, identity_b = identity_loss(same_a.float(), real_a), identity_loss(same_b.float(), real_b)
+            total = total + aim.identity_weight * (identity_a + identity_b)
+        self._backward(total)
+        losses = (gan_ab, gan_ba, cycle_a, cycle_b, identity_a, identity_b, total)
+        results = (*losses, fake_b, fake_a, cycled_a, cycled_b)
+        return tuple(result.detach().float() for result in results)
+
+    def _discriminators_pass(self, real_a: Tensor, old_a: Tensor, real_b: Tensor, old_b: Tensor) -> tuple[Tensor, ...]:
+        """Two losses; the discriminators' gradients are left behind."""
+        aim, networks = self._objective, self.state.networks
+        seen = [augmented(pictures, aim.augment) for pictures in (real_a, old_a, real_b, old_b)]
+        with self._autocast():
+            scores = self._judgement(*seen)
+        real_a_score, old_a_score, real_b_score, old_b_score = map(self._patches, scores)
+        loss_a = discriminator_gan_loss(real_a_score, old_a_score, aim.gan)
+        loss_b = discriminator_gan_loss(real_b_score, old_b_score, aim.gan)
+        if aim.gan == "wgangp":
+            loss_a = loss_a + aim.penalty_weight * gradient_penalty(networks.discriminator_a, seen[0], seen[1])
+            loss_b = loss_b + aim.penalty_weight * gradient_penalty(networks.discriminator_b, seen[2], seen[3])
+        self._backward(loss_a + loss_b)
+        return loss_a.detach(), loss_b.detach()
+
+    def _in_parts(
+        self, passes: Passes, module: nn.Module, optimiser: torch.optim.Adam, inputs: Sequence[tuple[Tensor, ...]]
+    ) -> list[tuple[Tensor, ...]]:
+        """The gradients of the whole batch, one part after the other; processes exchange them with the last one."""
+        if not self._speed.cuda_graphs:  # a recording writes its gradients over the last ones
+            optimiser.zero_grad(set_to_none=True)
+        results = []
+        for number, part in enumerate(inputs, 1):
+            alone = number < len(inputs) and isinstance(module, DistributedDataParallel)
+            with module.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                results.append(passes(*part))
+        return results
+
+    def _backward(self, loss: Tensor) -> None:
+        self.state.scaler.scale(loss / self._speed.accumulate).backward()  # type: ignore[no-untyped-call]
+
+    def _update(self, optimiser: torch.optim.Adam) -> None:
+        self.state.scaler.step(optimiser)
+        if optimiser is self.state.generators and self.state.averages is not None:
+            self.state.averages.follow(self.state.networks)
+
+    def _replayed(self, fake_a: Tensor, fake_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Every process keeps the same buffers, so that any number of them gives the same answers."""
+        ranks, state = self._ranks, self.state
+        return (
+            ranks.own(state.replay_a.query(ranks.gather(fake_a))),
+            ranks.own(state.replay_b.query(ranks.gather(fake_b))),
+        )
+
+    def _score(self, discriminator: nn.Module, fake: Tensor) -> Tensor:
+        score: Tensor = discriminator(augmented(fake.float(), self._objective.augment))
+        return score
+
+    def _patches(self, score: Tensor) -> Tensor:
+        score = score.float()
+        return score if self._objective.patches == "map" else score.mean(dim=(1, 2, 3))
+
+    def _count(self, values: list[Tensor], pairs: int) -> None:
+        state = self.state
+        finite = torch.stack(values).isfinite().all()
+        state.bad_steps = torch.where(finite, torch.zeros_like(state.bad_steps), state.bad_steps + 1)
+        state.cycle_sum = state.cycle_sum + torch.where(finite, values[2] + values[3], 0.0)
+        state.cycle_count += 1
+        state.step += 1
+        state.pairs += pairs * self._ranks.count
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        dtype = self._speed.autocast
+        return nullcontext() if dtype is None else torch.autocast(self._device.type, dtype)
+
+    def _hold_still(self, still: bool) -> None:
+        """The generators' update needs the discriminators' gradient towards the picture only, not their weights'."""
+        self.state.networks.discriminator_a.requires_grad_(not still)
+        self.state.networks.discriminator_b.requires_grad_(not still)
+
+    def _shared(self, module: nn.Module) -> nn.Module:
+        if self._ranks.count == 1:
+            return module
+        places = [self._device.index] if self._device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=places, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def train_step(
-    state: TrainState, real_a: Tensor, real_b: Tensor, *, cycle_weight: float, identity_weight: float
-) -> tuple[Losses, Pictures]:
-    """Update all four networks once from real_a and real_b, each (N, 3, S, S) float32 in -1..1."""
-    networks = state.networks
-    _hold_still(networks, still=True)
-    fake_b, same_b = _translate(networks.generator_ab, real_a, real_b, identity_weight)
-    fake_a, same_a = _translate(networks.generator_ba, real_b, real_a, identity_weight)
-    cycled_a = networks.generator_ba(fake_b)
-    cycled_b = networks.generator_ab(fake_a)
-    gan_ab = generator_gan_loss(networks.discriminator_b(fake_b))
-    gan_ba = generator_gan_loss(networks.discriminator_a(fake_a))
-    cycle_a, cycle_b = cycle_loss(cycled_a, real_a), cycle_loss(cycled_b, real_b)
-    identity_a, identity_b = identity_loss(same_a, real_a), identity_loss(same_b, real_b)
-    total = gan_ab + gan_ba + cycle_weight * (cycle_a + cycle_b)
-    if identity_weight:
-        total = total + identity_weight * (identity_a + identity_b)
-    state.generators.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    state.generators.step()
+class _Translation(nn.Module):
+    """Both generators there and back, in one module: processes exchange all gradients of a pass at once."""
 
-    _hold_still(networks, still=False)
-    discriminator_a = _judge(networks.discriminator_a, real_a, state.replay_a.query(fake_a))
-    discriminator_b = _judge(networks.discriminator_b, real_b, state.replay_b.query(fake_b))
-    state.discriminators.zero_grad(set_to_none=True)
-    (discriminator_a + discriminator_b).backward()  # type: ignore[no-untyped-call]
-    state.discriminators.step()
-    state.step += 1
+    def __init__(self, networks: Networks, speed: Speed, objective: ObjectiveConfig) -> None:
+        super().__init__()
+        self.generator_ab, self.generator_ba = networks.generator_ab, networks.generator_ba
+        self._batched, self._identity = speed.batched, bool(objective.identity_weight)
 
-    losses = (gan_ab, gan_ba, cycle_a, cycle_b, identity_a, identity_b, discriminator_a, discriminator_b)
-    pictures = (real_a, fake_b, cycled_a, real_b, fake_a, cycled_b)
-    return Losses(*(loss.detach() for loss in losses)), Pictures(*(picture.detach() for picture in pictures))
+    def forward(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, ...]:
+        """fake_b, fake_a, cycled_a, cycled_b, same_b, same_a; the last two are the real ones when identity is off."""
+        fake_b, same_b = self._translate(self.generator_ab, real_a, real_b)
+        fake_a, same_a = self._translate(self.generator_ba, real_b, real_a)
+        return fake_b, fake_a, self.generator_ba(fake_b), self.generator_ab(fake_a), same_b, same_a
+
+    def _translate(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._identity:
+            return generator(source), target
+        if not self._batched or source.shape != target.shape:
+            return generator(source), generator(target)
+        translated, same = generator(torch.cat((source, target))).chunk(2)
+        return translated, same
 
 
-def _translate(generator: nn.Module, source: Tensor, target: Tensor, identity_weight: float) -> tuple[Tensor, Tensor]:
-    """The translated source, and the target sent through the same network (itself when identity is off: loss 0)."""
-    if not identity_weight:
-        return generator(source), target
-    translated, same = generator(torch.cat((source, target))).chunk(2)
-    return translated, same
+class _Judgement(nn.Module):
+    """Both discriminators on real and on replayed pictures."""
 
+    def __init__(self, networks: Networks, speed: Speed) -> None:
+        super().__init__()
+        self.discriminator_a, self.discriminator_b = networks.discriminator_a, networks.discriminator_b
+        self._batched = speed.batched
 
-def _judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    score_of_real, score_of_fake = discriminator(torch.cat((real, fake))).chunk(2)
-    return discriminator_gan_loss(score_of_real, score_of_fake)
+    def forward(self, real_a: Tensor, old_a: Tensor, real_b: Tensor, old_b: Tensor) -> tuple[Tensor, ...]:
+        """Raw scores of real_a, old_a, real_b, old_b."""
+        return *self._judge(self.discriminator_a, real_a, old_a), *self._judge(self.discriminator_b, real_b, old_b)
 
-
-def _hold_still(networks: Networks, *, still: bool) -> None:
-    """The generators' update needs the discriminators' gradient towards the picture only, not towards their weights."""
-    networks.discriminator_a.requires_grad_(not still)
-    networks.discriminator_b.requires_grad_(not still)
-
-
-def _adam(config: TrainConfig, *networks: nn.Module) -> torch.optim.Adam:
-    parameters = [parameter for network in networks for parameter in network.parameters()]
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    def _judge(self, discriminator: nn.Module, real: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._batched or real.shape != old.shape:
+            return discriminator(real), discriminator(old)
+        score_of_real, score_of_old = discriminator(torch.cat((real, old))).chunk(2)
+        return score_of_real, score_of_old

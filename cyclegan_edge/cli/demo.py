@@ -35,7 +35,9 @@ def demo(
     from cyclegan_edge.cli.train import train_in
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.train.checkpoint import find_checkpoint
-    from cyclegan_edge.train.config import TrainConfig
+    from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
+    from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
+    from cyclegan_edge.train.schedule import ScheduleConfig
     from cyclegan_edge.translator import Translator
 
     _clear(out)
@@ -43,15 +45,14 @@ def demo(
     write_scenes(out / "scenes", train=PICTURES, test=TESTS, size=SIZE, seed=seed)
     console.rule("2 of 4: training, unpaired")
     config = TrainConfig(
-        data=out / "scenes",
+        data=str(out / "scenes"),
         size=SIZE,
-        width=16,
-        blocks=4,
-        discriminator_width=16,
-        steps=steps,
-        learning_rate=LEARNING_RATE,
-        save_every=500,
         seed=seed,
+        generator=GeneratorConfig(width=16, blocks=4),
+        discriminator=DiscriminatorConfig(width=16),
+        optimiser=OptimiserConfig(learning_rate=LEARNING_RATE),
+        schedule=ScheduleConfig(steps=steps),
+        output=OutputConfig(save_every=500),
     )
     losses = train_in(out / "run", config)
     console.rule("3 of 4: export, summer to winter")

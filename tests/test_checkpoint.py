@@ -1,0 +1,175 @@
+"""Checkpoints: whole or not at all, data and never code, refused in one sentence when they do not fit."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from cyclegan_edge.errors import CheckpointError
+from cyclegan_edge.settings import load_settings
+from cyclegan_edge.train.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_config,
+    load_generator,
+    save_checkpoint,
+)
+from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.state import new_state
+
+CPU = torch.device("cpu")
+
+
+def small(*overrides: str) -> TrainConfig:
+    tiny = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4"]
+    return load_settings(TrainConfig, None, [*tiny, *overrides], known={"data": "none"})
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    state = new_state(config, CPU)
+    kept = save_checkpoint(tmp_path, config, state)
+    before = kept.read_bytes()
+
+    def full_disk(content: object, path: Path) -> None:
+        Path(path).write_bytes(b"half a checkp")
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    state.step = 1
+
+    with pytest.raises(
+        CheckpointError, match=r"could not be written \(\[Errno 28\] No space left on device\).*step_0000000.pt"
+    ):
+        save_checkpoint(tmp_path, config, state)
+    assert find_checkpoint(tmp_path) == kept
+    assert kept.read_bytes() == before
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [kept.name]
+
+
+def test_a_really_full_disk_is_survived_too(tmp_path: Path) -> None:
+    """/dev/full refuses every write, as a full disk does."""
+    config = small()
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / f".step_0000000.{os.getpid()}-{threading.get_native_id()}.partial.pt").symlink_to("/dev/full")
+
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save_checkpoint(tmp_path, config, new_state(config, CPU))
+    assert find_checkpoint(tmp_path) is None
+
+
+def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(tmp_path: Path) -> None:
+    config = small()
+    half = tmp_path / "checkpoints" / ".step_0000005.1-1.partial.pt"
+    half.parent.mkdir()
+    half.write_bytes(b"half a checkp")
+
+    assert find_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, config, new_state(config, CPU))
+
+    assert [path.name for path in half.parent.iterdir()] == ["step_0000000.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "step_0000001.pt"
+    path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_config(path)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    path = tmp_path / "step_0000001.pt"
+    torch.save({"format": 2, "config": Bomb()}, path)
+
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_config(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": 99}, tmp_path / "new.pt")
+    path = save_checkpoint(tmp_path, small(), new_state(small(), CPU))
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "config": {**content["config"], "generator": {"width": 8}}}, tmp_path / "other.pt")
+    torch.save({**content, "config": {**content["config"], "generator": {"widht": 8}}}, tmp_path / "typo.pt")
+
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this version, expected format 2"):
+        load_config(tmp_path / "new.pt")
+    with pytest.raises(CheckpointError, match="does not fit its own settings"):
+        load_checkpoint(tmp_path / "other.pt", CPU)
+    with pytest.raises(CheckpointError, match="does not fit its own settings"):
+        load_generator(tmp_path / "other.pt", "ab")
+    with pytest.raises(
+        CheckpointError, match=r"settings that this version cannot use .*did you mean 'generator.width'"
+    ):
+        load_config(tmp_path / "typo.pt")
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        load_config(tmp_path / "none.pt")
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
+    config = small("output.keep=3")
+    state = new_state(config, CPU)
+
+    for step in range(1, 7):
+        state.step = step
+        save_checkpoint(tmp_path, config, state, best=step == 2)
+
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best.pt", "step_0000004.pt", "step_0000005.pt", "step_0000006.pt"]
+    assert load_generator(tmp_path / "checkpoints" / "best.pt", "ab")[2] == 2
+
+
+def test_a_run_with_a_moving_average_gives_that_generator(tmp_path: Path) -> None:
+    config = small("optimiser.ema=0.5")
+    state = new_state(config, CPU)
+    assert state.averages is not None
+    with torch.no_grad():
+        for parameter in state.averages.generator_ba.parameters():
+            parameter.fill_(0.125)
+
+    _, generator, _ = load_generator(save_checkpoint(tmp_path, config, state), "ba")
+
+    assert all(parameter.eq(0.125).all() for parameter in generator.parameters())
+    assert not generator.training
+
+
+def test_a_grey_domain_gives_generators_of_one_channel(tmp_path: Path) -> None:
+    config = small("pictures.colour_a=grey", "objective.identity_weight=0")
+    path = save_checkpoint(tmp_path, config, new_state(config, CPU))
+
+    ab, ba = (load_generator(path, direction)[1] for direction in ("ab", "ba"))
+
+    assert ab(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+    assert ba(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+
+
+def test_every_random_state_comes_back(tmp_path: Path) -> None:
+    import random
+
+    import numpy as np
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+
+    config = small()
+    path = save_checkpoint(tmp_path, config, new_state(config, CPU))
+    expected = draw()
+    draw()
+
+    load_checkpoint(path, CPU)
+
+    assert draw() == expected
