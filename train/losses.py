@@ -114,7 +114,8 @@ def _coloured(x: Tensor) -> Tensor:
     grey = x.mean(dim=1, keepdim=True)
     x = grey + (x - grey) * saturation * 2.0
     middle = x.mean(dim=(1, 2, 3), keepdim=True)
-    return middle + (x - middle) * (contrast + 0.5)
+    changed: Tensor = middle + (x - middle) * (contrast + 0.5)
+    return changed
 
 
 def _translated(x: Tensor) -> Tensor:
