@@ -197,7 +197,7 @@ def report(kind: str, rounds: int, steps: int, out: Path) -> None:
         f"# Training step on {name}",
         "",
         f"Written by `python benchmarks/train.py`; run it again instead of editing. {rounds} rounds of {steps}",
-        f"steps in turns, median. Python {platform.python_version()}, torch {torch.__version__}. Our defaults here: {ours}.",
+        f"steps in turns, median. Python {platform.python_version()}, torch {torch.__version__}. Our defaults: {ours}.",
         f"Best matrix product: {peaks[torch.float32] / 1e9:,.0f} GFLOP/s in float32, "
         f"{peaks[torch.bfloat16] / 1e9:,.0f} in bfloat16; the share is of the latter.",
         "",
