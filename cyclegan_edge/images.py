@@ -10,7 +10,7 @@ Whatever the file holds becomes three 8-bit channels the way a person would see 
 
 A file is judged by its content, never by its name, and before anything is decoded: its size in pixels, and whether it
 ends where it says it does, because decoders return half a picture for half a file. Damage inside a complete JPEG scan
-is not detected. Raises ImageError, one sentence that names the file.
+is not detected. Raises ImageError, one sentence that names the file; TruncatedError when it ends too early.
 """
 
 import io
@@ -25,7 +25,7 @@ import imagesize
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.errors import DataError, ImageError, SinkError
+from cyclegan_edge.errors import DataError, ImageError, SinkError, TruncatedError
 from cyclegan_edge.files import atomic_file
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -54,6 +54,11 @@ def list_images(folder: Path) -> list[Path]:
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """The picture in a file as uint8 (H, W, 3) RGB."""
+    return decode_image(read_encoded(path), str(path))
+
+
+def read_encoded(path: Path) -> bytes:
+    """A picture file as it is, for `decode_image`; refused when it is too large."""
     if not path.is_file():
         raise ImageError(f"{path} is not there or is no file; check the name.")
     if path.stat().st_size > MAX_BYTES:
@@ -61,14 +66,18 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             f"{path} has {path.stat().st_size >> 20} MiB, expected at most {MAX_BYTES >> 20}; make it smaller."
         )
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    return decode_image(data, str(path))
 
 
 def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     """The picture in `data` as uint8 (H, W, 3) RGB; `name` is what errors call it."""
+    return inspect_image(data, name)[0]
+
+
+def inspect_image(data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], bool]:
+    """The picture as `decode_image` gives it, and whether white shows through it somewhere."""
     exif = _check_whole(data, name)
     width, height = _header_size(data)
     if width < 1 or height < 1:
@@ -91,7 +100,28 @@ def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
         decoded = (np.asarray(decoded, np.uint16) >> 8).astype(np.uint8)
     if decoded.dtype != np.uint8:
         raise ImageError(f"{name} holds {decoded.dtype} values, expected 8 or 16 bits per channel; convert it to PNG.")
-    return _upright(_to_rgb(np.asarray(decoded, np.uint8), premultiplied=premultiplied), _tag(exif, _ORIENTATION) or 1)
+    stored = np.asarray(decoded, np.uint8)
+    transparent = stored.ndim == 3 and stored.shape[2] == 4 and bool(stored[:, :, 3].min() < 255)
+    rgb = _to_rgb(stored, premultiplied=premultiplied)
+    return _upright(rgb, _tag(exif, _ORIENTATION) or 1), transparent
+
+
+def encode_image(rgb: npt.NDArray[np.uint8], suffix: str, name: str) -> bytes:
+    """uint8 (H, W, 3) RGB in the format of `suffix`, JPEG at quality 95; `name` is what errors call it.
+
+    Raises ImageError for an array or a suffix that cannot be written.
+    """
+    check_rgb(rgb)
+    if suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{name} has the suffix {suffix!r}, expected one of {', '.join(sorted(SUFFIXES))}.")
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix.lower() in {".jpg", ".jpeg"} else []
+    try:
+        stored, encoded = cv2.imencode(suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
+    except cv2.error:  # how older versions say it
+        stored = False
+    if not stored:
+        raise ImageError(f"{name} cannot hold {rgb.shape[1]}x{rgb.shape[0]} pixels; write a .png instead.")
+    return encoded.tobytes()
 
 
 def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
@@ -99,19 +129,10 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
 
     Raises ImageError for an array or a suffix that cannot be written, SinkError when the disk refuses.
     """
-    check_rgb(rgb)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path} has the suffix {path.suffix!r}, expected one of {', '.join(sorted(SUFFIXES))}.")
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
-    try:
-        stored, encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    except cv2.error:  # how older versions say it
-        stored = False
-    if not stored:
-        raise ImageError(f"{path} cannot hold {rgb.shape[1]}x{rgb.shape[0]} pixels; write a .png instead.")
+    encoded = encode_image(rgb, path.suffix, str(path))
     try:
         with atomic_file(path) as partial:
-            partial.write_bytes(encoded.tobytes())
+            partial.write_bytes(encoded)
     except OSError as error:
         raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
 
@@ -167,7 +188,7 @@ def _check_whole(data: bytes, name: str) -> bytes:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _webp_exif(data)
     except (IndexError, struct.error) as error:
-        raise ImageError(f"{name} is truncated or damaged ({len(data)} bytes are there); copy it again.") from error
+        raise TruncatedError(f"{name} is truncated or damaged ({len(data)} bytes are there); copy it again.") from error
     if data.startswith((_BMP, *_TIFF)):
         return b""  # their decoders refuse a file that is too short
     raise ImageError(f"{name} is no JPEG, PNG, WebP, BMP or TIFF picture; convert it to one of these.")

@@ -1,6 +1,9 @@
-"""What several test modules share: random numbers, real pictures when there are any, and a small exported model."""
+"""What several test modules share: random numbers, real pictures if there are any, tar files, a small model."""
 
+import io
 import os
+import tarfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,22 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("CYCLEGAN_EDGE_TEST_DATA does not name a folder of real pictures")
     return Path(folder)
+
+
+@pytest.fixture
+def write_tar() -> Callable[[Path, Mapping[str, bytes]], Path]:
+    """Writes a tar file of these names and contents."""
+
+    def write(path: Path, contents: Mapping[str, bytes]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for name, content in contents.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
+    "braceexpand": "shards",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
@@ -26,6 +27,7 @@ EXTRAS = {  # package -> the extra that brings it
     "torch": "train,export",
     "torchvision": "train",
     "uvicorn": "web",
+    "webdataset": "shards",
 }
 
 app = typer.Typer(

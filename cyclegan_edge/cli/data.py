@@ -1,18 +1,93 @@
-"""`cyclegan-edge data`: make data sets."""
+"""`cyclegan-edge data`: make data sets, look at them, pack them."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from cyclegan_edge.cli.console import console, progress_bar
 
-data = typer.Typer(help="Make data sets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from cyclegan_edge.train.check import Report
+
+_SHOWN = 10  # sentences of a kind
+
+data = typer.Typer(help="Make data sets, look at them, pack them.", no_args_is_help=True)
 
 
 @data.callback()
 def options() -> None:
-    """Make data sets."""
+    """Make data sets, look at them, pack them."""
+
+
+@data.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/, trainB/, perhaps testA/, testB/.")
+    ],
+    size: Annotated[int, typer.Option(help="Side of the training crops in pixels, to find smaller pictures.")] = 256,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write everything to this file.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings are problems too.")] = False,
+) -> None:
+    """Count and measure the pictures of DIR and name what should be fixed: damaged files, leaks, duplicates.
+
+    The exit code is 1 when something should be fixed.
+    """
+    from cyclegan_edge.train.check import check as look
+
+    with progress_bar() as bar:
+        task = bar.add_task("reading", note="", total=None)
+        report = look(
+            folder,
+            size=size,
+            workers=_cores(),
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(_table(report))
+    _print_some(report.problems, "[red]fix:[/red]")
+    _print_some(report.warnings, "[yellow]warning:[/yellow]")
+    if json:
+        _write_json(report, json)
+    if report.problems or (strict and report.warnings):
+        raise typer.Exit(1)
+    console.print("Nothing has to be fixed.")
+
+
+@data.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/ and trainB/.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not hold anything else.")],
+    shard_mb: Annotated[int, typer.Option(help="MiB a shard holds at most.")] = 256,
+    format: Annotated[  # noqa: A002  # the option's name
+        Literal["keep", "jpeg"], typer.Option(help="Keep files as they are, or make JPEGs of those that are none.")
+    ] = "keep",
+) -> None:
+    """Pack the pictures of DIR into WebDataset shards, for data that is read over a network or larger than a disk."""
+    from cyclegan_edge.train.pack import pack as write
+
+    with progress_bar() as bar:
+        task = bar.add_task("packing", note="", total=None)
+        packed = write(
+            folder,
+            out,
+            shard_mb=shard_mb,
+            to=format,
+            workers=_cores(),
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
+    size = sum(shard.size for shard in packed.shards)
+    of_a, of_b = (sum(shard.counts[domain] for shard in packed.shards) for domain in ("trainA", "trainB"))
+    console.print(
+        f"{of_a} pictures of A and {of_b} of B, {size / (1 << 20):.1f} MiB, are in "
+        f"[bold]{escape(str(out / packed.pattern))}[/bold]."
+    )
 
 
 @data.command()
@@ -39,3 +114,42 @@ def write_scenes(out: Path, *, train: int, test: int, size: int, seed: int) -> N
     console.print(
         f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold]."
     )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _table(report: "Report") -> Table:
+    table = Table("folder", "readable", "corrupt", "truncated", "smallest", "median", "largest")
+    for heading in (f"below {report.size} px", "greyscale", "transparent"):
+        table.add_column(heading)
+    for folder in report.folders:
+        truncated = sum(broken.truncated for broken in folder.corrupt)
+        sizes = [f"{width}x{height}" for width, height in folder.sizes] or ["-"] * 3
+        counts = (len(folder.pictures), len(folder.corrupt), truncated)
+        oddities = (folder.small, folder.grey, folder.transparent)
+        table.add_row(folder.name, *map(str, counts), *sizes, *map(str, oddities))
+    return table
+
+
+def _print_some(sentences: Iterable[str], mark: str) -> None:
+    listed = list(sentences)
+    for sentence in listed[:_SHOWN]:
+        console.print(f"{mark} {escape(sentence)}")
+    if len(listed) > _SHOWN:
+        console.print(f"{mark} and {len(listed) - _SHOWN} more.")
+
+
+def _write_json(report: "Report", path: Path) -> None:
+    from json import dumps
+
+    from cyclegan_edge.errors import SinkError
+    from cyclegan_edge.files import atomic_file
+
+    try:
+        with atomic_file(path) as partial:
+            partial.write_text(dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+    console.print(f"All of it is in [bold]{escape(str(path))}[/bold].")

@@ -1,0 +1,193 @@
+"""What a folder of training pictures holds, and what should be fixed in it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from cyclegan_edge.cli import app
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.images import write_image
+from cyclegan_edge.train import check as module
+from cyclegan_edge.train.check import FolderReport, check
+from cyclegan_edge.train.data import FEWEST
+
+
+@pytest.fixture
+def data(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Four folders of two pictures each, 20x10 to 27x17, with nothing wrong."""
+    folder = tmp_path / "data"
+    for number, name in enumerate(module.FOLDERS):
+        (folder / name).mkdir(parents=True)
+        for one in range(2):
+            side = 2 * number + one
+            picture = rng.integers(0, 256, (10 + side, 20 + side, 3), dtype=np.uint8)
+            write_image(folder / name / f"{one}.png", picture)
+    return folder
+
+
+def folder_of(data: Path, name: str) -> FolderReport:
+    return next(folder for folder in check(data, size=10).folders if folder.name == name)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["data", "check", *arguments], env={"COLUMNS": "200"})
+
+
+def test_a_sound_folder_has_counts_sizes_and_nothing_to_fix(data: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    report = check(data, size=12, report=lambda done, total: heard.append((done, total)))
+
+    assert [folder.name for folder in report.folders] == ["trainA", "trainB", "testA", "testB"]
+    assert [len(folder.pictures) for folder in report.folders] == [2, 2, 2, 2]
+    assert [folder.small for folder in report.folders] == [2, 0, 0, 0]
+    assert report.folders[0].sizes == ((20, 10), (20, 10), (21, 11))
+    assert report.problems == ()
+    assert report.warnings == ("trainA holds 2 smaller than 12 px; they are enlarged.",)
+    assert heard[-1] == (8, 8)
+
+
+def test_damaged_files_are_named_with_the_reason_and_truncated_ones_are_told_apart(data: Path) -> None:
+    whole = (data / "trainA" / "0.png").read_bytes()
+    (data / "trainA" / "cut.png").write_bytes(whole[:-20])
+    (data / "trainA" / "text.jpg").write_bytes(b"no picture")
+
+    folder = folder_of(data, "trainA")
+
+    assert [(broken.path.name, broken.truncated) for broken in folder.corrupt] == [
+        ("cut.png", True),
+        ("text.jpg", False),
+    ]
+    assert len(folder.pictures) == 2
+    assert "text.jpg is no JPEG" in check(data).problems[1]
+
+
+def test_grey_is_grey_in_one_channel_and_in_three(data: Path, rng: np.random.Generator) -> None:
+    grey = rng.integers(0, 256, (30, 30), dtype=np.uint8)
+    almost = np.stack([grey, grey, grey ^ 1], axis=2)
+    cv2.imwrite(str(data / "trainA" / "one.png"), grey)
+    write_image(data / "trainA" / "three.png", np.stack([grey[::-1]] * 3, axis=2))
+    write_image(data / "trainA" / "almost.png", almost)
+
+    folder = folder_of(data, "trainA")
+
+    assert [picture.path.name for picture in folder.pictures if picture.grey] == ["one.png", "three.png"]
+
+
+def test_transparent_is_what_white_shows_through(data: Path, rng: np.random.Generator) -> None:
+    clear = rng.integers(0, 255, (12, 12, 4), dtype=np.uint8)
+    opaque = clear.copy()
+    opaque[:, :, 3] = 255
+    cv2.imwrite(str(data / "trainA" / "clear.png"), clear)
+    cv2.imwrite(str(data / "trainA" / "opaque.png"), opaque)
+
+    folder = folder_of(data, "trainA")
+
+    assert [picture.path.name for picture in folder.pictures if picture.transparent] == ["clear.png"]
+
+
+def test_the_same_pixels_are_the_same_picture_under_any_name_and_format(data: Path, rng: np.random.Generator) -> None:
+    picture = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    for name in ("x.png", "y.bmp", "z.tiff"):
+        write_image(data / "trainB" / name, picture)
+    write_image(data / "trainB" / "turned.png", picture.reshape(16, 12, 3))  # the same bytes in another shape
+
+    report = check(data)
+
+    assert [[path.name for path in group] for group in report.duplicates] == [["x.png", "y.bmp", "z.tiff"]]
+    assert report.leaks == ()
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize(("source", "target"), [("trainA", "testA"), ("trainB", "testB"), ("trainA", "trainB")])
+def test_a_picture_on_both_sides_is_a_leak(data: Path, source: str, target: str) -> None:
+    shutil.copy(data / source / "0.png", data / target / "again.png")
+
+    report = check(data)
+
+    assert [[str(path.relative_to(data)) for path in group] for group in report.leaks] == [
+        [f"{source}/0.png", f"{target}/again.png"]
+    ]
+    assert report.duplicates == ()
+    assert f"{source}/0.png, {target}/again.png are the same picture in different folders" in report.problems[0]
+
+
+def test_fewer_than_two_readable_pictures_to_train_on_is_a_problem(data: Path) -> None:
+    (data / "trainA" / "0.png").unlink()
+    shutil.rmtree(data / "trainB")
+
+    problems = check(data).problems
+
+    assert [problem.split(",")[0] for problem in problems] == [
+        "trainA holds 1 readable pictures",
+        "trainB holds 0 readable pictures",
+    ]
+    assert module.FEWEST == FEWEST
+
+
+def test_files_that_nothing_reads_are_a_warning(data: Path) -> None:
+    (data / "testA" / "photo.heic").touch()
+    (data / "testA" / "more").mkdir()
+    (data / "testA" / ".DS_Store").touch()
+
+    assert "testA holds 2 files or folders that nothing reads." in check(data, size=1).warnings
+
+
+def test_a_folder_without_any_of_the_four_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has none of trainA, trainB, testA, testB; name the folder that holds"):
+        check(tmp_path)
+
+
+def test_the_exit_code_says_whether_something_should_be_fixed(data: Path) -> None:
+    sound = run(str(data), "--size", "1")
+    warned, strict = run(str(data)), run(str(data), "--strict")
+    (data / "testB" / "broken.png").write_bytes(b"no picture")
+    broken = run(str(data), "--size", "1")
+
+    assert [result.exit_code for result in (sound, warned, strict, broken)] == [0, 0, 1, 1]
+    assert "Nothing has to be fixed." in sound.output
+    assert "warning: trainA holds 2 smaller than 256 px" in warned.output
+    assert "broken.png is no JPEG" in broken.output
+
+
+def test_the_json_file_holds_everything_with_relative_names(data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / "trainA" / "0.png", data / "testA" / "leak.png")
+    (data / "trainB" / "broken.png").write_bytes(b"no picture")
+
+    result = run(str(data), "--json", str(tmp_path / "report.json"))
+
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert result.exit_code == 1
+    assert written["schema"] == 1
+    assert written["leaks"] == [["trainA/0.png", "testA/leak.png"]]
+    assert written["folders"]["trainB"]["corrupt"][0]["file"] == "trainB/broken.png"
+    assert written["folders"]["testA"]["sizes"] == {"smallest": [20, 10], "median": [24, 14], "largest": [25, 15]}
+    assert len(written["problems"]) == 2
+
+
+def test_checking_needs_neither_torch_nor_webdataset(data: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from cyclegan_edge.cli import app;"
+        f"assert CliRunner().invoke(app, ['data', 'check', {str(data)!r}]).exit_code == 0;"
+        "loaded = {'torch', 'webdataset'} & set(sys.modules); assert not loaded, loaded"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_horse2zebra_has_one_leak_and_pairs_of_equal_pictures(test_data: Path) -> None:
+    report = check(test_data / "horse2zebra")
+
+    assert [len(folder.pictures) for folder in report.folders] == [1067, 1334, 120, 140]
+    assert [folder.grey for folder in report.folders] == [8, 61, 0, 5]
+    assert [[path.name for path in group] for group in report.leaks] == [["n02381460_3811.jpg", "n02381460_1160.jpg"]]
+    assert len(report.duplicates) == 24

@@ -1,0 +1,201 @@
+"""A folder becomes shards: the same bytes every time, both domains everywhere, nothing damaged, whole or not at all."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cyclegan_edge.cli import app
+from cyclegan_edge.errors import DataError, SinkError
+from cyclegan_edge.images import decode_image, read_image, write_image
+from cyclegan_edge.train import pack as module
+from cyclegan_edge.train.pack import pack
+
+
+@pytest.fixture
+def data(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Forty pictures of A, ten of B, about 1.5 kB each."""
+    for domain, count in (("trainA", 40), ("trainB", 10)):
+        (tmp_path / "data" / domain).mkdir(parents=True)
+        for number in range(count):
+            picture = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            write_image(tmp_path / "data" / domain / f"{number:02d}.png", picture)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One MiB would hold all of it: let the headers count for more."""
+    monkeypatch.setattr(module, "_BLOCK", 100_000)
+
+
+def names(shard: Path) -> list[str]:
+    with tarfile.open(shard) as tar:
+        return tar.getnames()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_every_picture_is_in_one_shard_as_it_was(data: Path, tmp_path: Path) -> None:
+    packed = pack(data, tmp_path / "out", shard_mb=1)
+
+    found: dict[str, bytes] = {}
+    for shard in packed.shards:
+        with tarfile.open(tmp_path / "out" / shard.file) as tar:
+            found |= {member.name: content.read() for member in tar if (content := tar.extractfile(member))}
+    files = [path for domain in ("trainA", "trainB") for path in (data / domain).iterdir()]
+    assert len(packed.shards) > 5
+    assert packed.skipped == ()
+    assert found == {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
+
+
+def test_webdataset_reads_one_sample_for_each_picture(data: Path, tmp_path: Path) -> None:
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    shutil.copy(data / "trainA" / "00.png", data / "trainA" / "a.b.png")
+    packed = pack(data, tmp_path / "out")
+
+    with (tmp_path / "out" / packed.shards[0].file).open("rb") as stream:
+        samples = list(group_by_keys(tar_file_expander([{"url": "0.tar", "stream": stream}])))
+
+    assert len({sample["__key__"] for sample in samples}) == len(samples) == 51
+    assert all("png" in sample for sample in samples)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_both_domains_are_spread_evenly(data: Path, tmp_path: Path) -> None:
+    packed = pack(data, tmp_path / "out", shard_mb=1)
+
+    assert len(packed.shards) > 5
+    order = [name.split("/")[0] for shard in packed.shards for name in names(tmp_path / "out" / shard.file)]
+    for start in range(len(order) - 5):
+        assert {"trainA", "trainB"} == set(order[start : start + 6])
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_index_counts_each_domain_of_each_shard(data: Path, tmp_path: Path) -> None:
+    pack(data, tmp_path / "out", shard_mb=1)
+
+    index = json.loads((tmp_path / "out" / "index.json").read_text(encoding="utf-8"))
+    assert index["schema"] == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == [line["file"] for line in index["shards"]]
+    for line in index["shards"]:
+        inside = [name.split("/")[0] for name in names(tmp_path / "out" / line["file"])]
+        assert (inside.count("trainA"), inside.count("trainB")) == (line["trainA"], line["trainB"])
+        assert (tmp_path / "out" / line["file"]).stat().st_size == line["bytes"]
+
+
+def test_the_same_pictures_give_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "copy")  # other times, other folder
+
+    pack(data, tmp_path / "one", workers=1)
+    pack(tmp_path / "copy", tmp_path / "other", workers=4)
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()
+    }
+
+
+def test_a_shard_is_no_larger_than_asked_for(tmp_path: Path, rng: np.random.Generator) -> None:
+    for domain in ("trainA", "trainB"):
+        (tmp_path / domain).mkdir()
+        for number in range(4):
+            write_image(tmp_path / domain / f"{number}.png", rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+
+    packed = pack(tmp_path, tmp_path / "out", shard_mb=1)
+
+    assert [sum(shard.counts.values()) for shard in packed.shards] == [2, 2, 2, 2]
+    assert all(shard.size <= 1 << 20 for shard in packed.shards)
+    assert packed.pattern == "{0000..0003}.tar"
+
+
+def test_names_that_would_collide_get_numbers(data: Path, tmp_path: Path) -> None:
+    source = data / "trainB" / "00.png"
+    for name in ("a.png", "A.PNG", "a b.png", "a.b.png", "ä b.png", f"{'n' * 200}.png"):
+        shutil.copy(source, data / "trainB" / name)
+    write_image(data / "trainB" / "a.bmp", read_image(source))
+
+    packed = pack(data, tmp_path / "out")
+
+    found = [name for shard in packed.shards for name in names(tmp_path / "out" / shard.file)]
+    keys = [name.split(".")[0].lower() for name in found]
+    assert len(set(keys)) == len(keys) == 57
+    assert {"trainB/A.png", "trainB/a-2.bmp", "trainB/a-3.png", "trainB/a_b.png", "trainB/a_b-2.png"} <= set(found)
+    assert all(name.isascii() and len(name) < 100 and name.count(".") == 1 for name in found)
+
+
+def test_jpeg_leaves_jpegs_alone_and_makes_the_others_jpegs(data: Path, tmp_path: Path) -> None:
+    smooth = np.full((40, 40, 3), (200, 30, 90), np.uint8)
+    write_image(data / "trainA" / "photo.jpeg", smooth)
+    write_image(data / "trainA" / "plain.png", smooth)
+
+    packed = pack(data, tmp_path / "out", to="jpeg")
+
+    with tarfile.open(tmp_path / "out" / packed.shards[0].file) as tar:
+        contents = {member.name: content.read() for member in tar if (content := tar.extractfile(member))}
+    assert all(name.endswith(".jpg") and data.startswith(b"\xff\xd8\xff") for name, data in contents.items())
+    assert contents["trainA/photo.jpg"] == (data / "trainA" / "photo.jpeg").read_bytes()
+    np.testing.assert_allclose(decode_image(contents["trainA/plain.jpg"], "plain"), smooth, rtol=0, atol=3)
+
+
+def test_damaged_files_are_left_out_and_move_nothing_else(data: Path, tmp_path: Path) -> None:
+    (data / "trainB" / "05.png").write_bytes(b"no picture")
+
+    packed = pack(data, tmp_path / "out")
+
+    assert [path.name for path, _ in packed.skipped] == ["05.png"]
+    assert packed.shards[0].counts == {"trainA": 40, "trainB": 9}
+
+
+def test_few_pictures_are_in_memory_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    ahead: list[int] = []
+    content = module._content
+
+    def count(path: Path, to: module.PackFormat) -> object:
+        read.append(path.name)
+        return content(path, to)
+
+    monkeypatch.setattr(module, "_content", count)
+
+    pack(data, tmp_path / "out", workers=2, report=lambda done, total: ahead.append(len(read) - done))
+
+    assert len(ahead) == len(read) == 50
+    assert max(ahead) <= 2 + 4
+
+
+def test_a_failure_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
+    for path in sorted((data / "trainB").iterdir())[1:]:
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"trainB holds 1 readable pictures, expected at least 2;.*01\.png is no JPEG"):
+        pack(data, tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_cannot_be_packed_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="is there already, expected an empty folder or none"):
+        pack(data, data)
+    with pytest.raises(DataError, match="has no folder trainA"):
+        pack(tmp_path, tmp_path / "out")
+    with pytest.raises(DataError, match="A shard of 0 MiB holds nothing"):
+        pack(data, tmp_path / "out", shard_mb=0)
+    with pytest.raises(SinkError, match="cannot be written"):
+        pack(data, tmp_path / "file" / "out")
+
+
+def test_the_command_says_where_the_shards_are_and_what_was_left_out(data: Path, tmp_path: Path) -> None:
+    (data / "trainA" / "broken.png").write_bytes(b"no picture")
+
+    result = CliRunner().invoke(app, ["data", "pack", str(data), "--out", str(tmp_path / "out"), "--format", "jpeg"])
+
+    assert result.exit_code == 0
+    assert "40 pictures of A and 10 of B" in result.output
+    assert str(tmp_path / "out" / "0000.tar") in result.output
+    assert "broken.png is no JPEG" in result.output

@@ -1,0 +1,118 @@
+"""Which shards a name means, and how many pictures they hold."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.train import shard_index
+from cyclegan_edge.train.shard_index import Listed, find_shards, index_text, is_shards, parse_index
+
+WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_tar: WriteTar) -> Path:
+    """Three shards with an index; the first has two pictures of A and one of B, the others one of each."""
+    listed = []
+    for number in range(3):
+        names = ["trainA/1.jpg", "trainB/1.jpg", *(["trainA/2.jpg"] if number == 0 else [])]
+        shard = write_tar(tmp_path / "a#b?c" / f"{number:02d}.tar", dict.fromkeys(names, b""))
+        listed.append(Listed(shard.name, shard.stat().st_size, {"trainA": len(names) - 1, "trainB": 1}))
+    (shard.parent / "index.json").write_text(index_text(listed), encoding="utf-8")
+    return shard.parent
+
+
+def test_a_pattern_and_its_folder_name_the_same_shards(folder: Path) -> None:
+    shards = find_shards(str(folder))
+
+    assert shards == find_shards(f"{folder}/{{00..02}}.tar") == find_shards(f"{folder}/")
+    assert [Path(shard.location).name for shard in shards] == ["00.tar", "01.tar", "02.tar"]
+    assert [shard.counts for shard in shards] == [{"trainA": 2, "trainB": 1}, *[{"trainA": 1, "trainB": 1}] * 2]
+    assert [shard.location for shard in find_shards(f"{folder}/{{02,00}}.tar")] == [
+        str(folder / "02.tar"),
+        str(folder / "00.tar"),
+    ]
+
+
+def test_with_an_index_no_shard_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_index, "entries", None)
+
+    assert len(find_shards(str(folder))) == 3
+
+
+def test_without_an_index_the_shards_are_counted_and_it_is_said(folder: Path) -> None:
+    expected = find_shards(str(folder))
+    (folder / "index.json").unlink()
+    heard: list[str] = []
+
+    assert find_shards(f"{folder}/{{00..02}}.tar", warn=heard.append) == expected
+    assert len(heard) == 1
+    assert "00.tar is in no index.json, so its pictures are counted first" in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "meant"),
+    [("x/{0..9}.tar", True), ("https://host/x/", True), ("pipe:cat 0.tar", True), (".", False), ("my.target", False)],
+)
+def test_shards_are_told_from_folders_of_pictures(folder: Path, data: str, meant: bool) -> None:
+    assert is_shards(data) == meant
+    assert is_shards(folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("pipe:touch {folder}/ran", "would run a command, which data must not do; name files, or http:// addresses"),
+        ("PIPE:touch {folder}/ran", "would run a command"),
+        ("gs://bucket/0.tar", "is neither a path nor an http:// or https:// address"),
+        ("file:///0.tar", "is neither a path nor an http:// or https:// address"),
+        ("{folder}/{{00..03}}.tar", r"1 of 4 shards are not there, .*03\.tar for one; check the pattern"),
+        ("{folder}/{{00..02.tar", "The braces of the pattern .* do not match"),
+        ("{folder}/{{0..999999999999}}.tar", "names more than 1000000 shards; check its numbers"),
+        ("{folder}/{{00,00}}.tar", "names a shard twice"),
+        ("{folder}/..", "names no .tar files and is no folder with an index.json; name the shards, as in"),
+        ("{folder}/{{00..02}}.tar.gz", "names no .tar files"),
+    ],
+)
+def test_what_names_no_shards_is_refused(folder: Path, data: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        find_shards(data.format(folder=folder))
+
+    assert not (folder / "ran").exists()
+
+
+def test_a_shard_that_is_not_the_one_of_the_index_is_refused(folder: Path) -> None:
+    (folder / "01.tar").write_bytes(b"")
+
+    with pytest.raises(DataError, match=r"01\.tar has 0 bytes, its index says \d+; copy both again, or pack again"):
+        find_shards(str(folder))
+
+
+GOOD = {"file": "0.tar", "bytes": 1, "trainA": 1, "trainB": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("no json", "is no index of shards"),
+        ("[" * 100_000, "is no index of shards"),
+        ("[]", "is no index of shards"),
+        ({"schema": 2, "shards": []}, "has schema 2, expected 1; pack the shards again"),
+        ({"schema": 1, "shards": [{"file": "0.tar"}]}, "is no index of shards"),
+        ({"schema": 1, "shards": [GOOD | {"file": "../0.tar"}]}, "'../0.tar' is no name of a shard"),
+        ({"schema": 1, "shards": [GOOD | {"file": "/0.tar"}]}, "is no name of a shard"),
+        ({"schema": 1, "shards": [GOOD | {"file": "pipe:0.tar"}]}, "is no name of a shard"),
+        ({"schema": 1, "shards": [GOOD | {"trainA": -1}]}, "0.tar has a count that is none"),
+        ({"schema": 1, "shards": [GOOD | {"trainB": True}]}, "0.tar has a count that is none"),
+        ({"schema": 1, "shards": [GOOD | {"bytes": 1.5}]}, "0.tar has a count that is none"),
+        ({"schema": 1, "shards": [GOOD, GOOD]}, "names a shard twice"),
+    ],
+)
+def test_an_index_that_lies_is_refused(content: object, sentence: str) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+
+    with pytest.raises(DataError, match=sentence):
+        parse_index(text, "index.json")

@@ -1,0 +1,250 @@
+"""Pairs from shards: an order that is a function of (seed, epoch), exact continuation, bounds on what is held."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyclegan_edge.errors import DataError
+from cyclegan_edge.images import encode_image
+from cyclegan_edge.train import shards as module
+from cyclegan_edge.train.pack import pack
+from cyclegan_edge.train.shard_index import Shard, find_shards
+from cyclegan_edge.train.shards import ShardPairs, shuffled
+from cyclegan_edge.train.tars import Entry, entries
+
+WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
+
+SHARDS = ((5, 3), (4, 4), (6, 0), (2, 5))  # pictures of A and B: 17 and 12
+OF_A, OF_B = 17, 12
+
+
+def encoded(level: int) -> bytes:
+    return encode_image(np.full((4, 4, 3), level, np.uint8), ".png", "test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_tar: WriteTar) -> Path:
+    """Four shards without an index; A's pictures are the levels 0 to 16, B's 100 to 111."""
+    of_a, of_b = iter(range(OF_A)), iter(range(100, 100 + OF_B))
+    for number, (count_a, count_b) in enumerate(SHARDS):
+        levels = [("trainB", level) for level in islice(of_b, count_b)] + [("trainA", n) for n in islice(of_a, count_a)]
+        write_tar(tmp_path / f"{number}.tar", {f"{domain}/{n}.png": encoded(n) for domain, n in levels})
+    return tmp_path
+
+
+def pairs_of(folder: Path, *, seed: int = 3, buffer: int = 4, **others: Callable[[str], None]) -> ShardPairs:
+    return ShardPairs(find_shards(f"{folder}/{{0..3}}.tar"), seed=seed, buffer=buffer, **others)
+
+
+def shown(pairs: ShardPairs, start: int, count: int, *, step: int = 1) -> list[tuple[int, int, int]]:
+    """Position and the levels of both pictures."""
+    return [
+        (position, int(a()[0, 0, 0]), int(b()[0, 0, 0]))
+        for position, a, b in islice(pairs.stream(start, step=step), count)
+    ]
+
+
+def test_the_order_is_a_function_of_the_seed(folder: Path) -> None:
+    first, again, other = (shown(pairs_of(folder, seed=seed), 0, 40) for seed in (3, 3, 4))
+
+    assert first == again
+    assert first != other
+    assert [position for position, _, _ in first] == list(range(40))
+
+
+def test_the_order_stays_what_it_was_in_the_first_version(folder: Path) -> None:
+    found = shown(pairs_of(folder), 0, 12)
+
+    assert [a for _, a, _ in found] == [3, 1, 0, 10, 2, 12, 9, 13, 15, 16, 11, 6]
+    assert [b for _, _, b in found] == [100, 104, 102, 103, 105, 107, 108, 101, 106, 110, 111, 109]
+
+
+def test_every_picture_of_a_domain_comes_once_in_each_of_its_epochs(folder: Path) -> None:
+    pairs = pairs_of(folder)
+
+    found = shown(pairs, 0, 3 * OF_A * OF_B)
+
+    assert len(pairs) == OF_A
+    for domain, size, levels in ((1, OF_A, range(OF_A)), (2, OF_B, range(100, 100 + OF_B))):
+        stream = [pair[domain] for pair in found]
+        epochs = [stream[first : first + size] for first in range(0, len(stream), size)]
+        assert all(sorted(epoch) == list(levels) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > len(epochs) // 2  # in another order
+
+
+@pytest.mark.parametrize("buffer", [1, 4, 100])
+def test_starting_anywhere_is_the_tail_of_starting_at_the_beginning(folder: Path, buffer: int) -> None:
+    pairs = pairs_of(folder, buffer=buffer)
+    whole = shown(pairs, 0, 70)
+
+    for start in range(60):  # borders of shards, and of the epochs of both domains
+        assert shown(pairs, start, 10) == whole[start : start + 10]
+
+
+def test_steps_leave_out_what_lies_between(folder: Path) -> None:
+    pairs = pairs_of(folder)
+
+    assert shown(pairs, 5, 6, step=3) == shown(pairs, 5, 18)[::3]
+
+
+def test_starting_late_opens_only_what_is_still_to_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = pairs_of(folder, buffer=1)
+    opened: list[str] = []
+
+    def note(shard: str, wanted: Callable[[str, int], bool]) -> Generator[Entry, None, None]:
+        opened.append(shard)
+        return entries(shard, wanted)
+
+    monkeypatch.setattr(module, "entries", note)
+    late = pairs._epoch("trainA", 0, OF_A - 1)
+    next(late)
+    late.close()
+    pictures = pairs._epoch("trainB", 0, 0)
+    assert len(list(pictures)) == OF_B
+
+    assert len(opened) == 1 + 3  # the last of four; three hold pictures of B
+
+
+@pytest.mark.parametrize("buffer", [1, 3, 10])
+def test_what_is_held_is_bounded_and_only_decoded_when_asked_for(
+    folder: Path, buffer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Counter[str]()
+
+    def count(shard: str, wanted: Callable[[str, int], bool]) -> Generator[Entry, None, None]:
+        for entry in entries(shard, wanted):
+            read[entry.domain] += 1
+            yield entry
+
+    def refuse(data: bytes, name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(module, "entries", count)
+    monkeypatch.setattr(module, "decode_image", refuse)
+
+    for position, _, _ in islice(pairs_of(folder, buffer=buffer).stream(0), 60):
+        for held in (read["trainA"] - position, read["trainB"] - position):
+            assert held <= buffer + module._SUBSTITUTES
+
+
+def test_a_picture_comes_no_earlier_than_the_buffer_allows() -> None:
+    inside: list[int] = []
+
+    order = list(shuffled(1000, 50, random.Random(1), inside))
+
+    assert sorted(order) == list(range(1000))
+    assert all(number < place + 50 for place, number in enumerate(order))
+    assert sum(number < place for place, number in enumerate(order)) > 300
+    assert inside == []
+
+
+def test_a_damaged_picture_is_replaced_by_the_next_and_the_rest_is_unchanged(
+    tmp_path: Path, folder: Path, write_tar: WriteTar
+) -> None:
+    before = shown(pairs_of(folder), 0, 3 * OF_A + 1)
+    names = ("trainA/0.png", "trainA/1.png", "trainA/2.png", "trainA/3.png", "trainA/4.png")
+    levels = {f"trainB/{n}.png": encoded(n) for n in (100, 101, 102)} | {
+        name: encoded(number) for number, name in enumerate(names)
+    }
+    write_tar(folder / "0.tar", levels | {"trainA/2.png": encoded(2)[:-5], "trainB/101.png": b"no picture"})
+    heard: list[str] = []
+    pairs = pairs_of(folder, warn=heard.append)
+
+    after = shown(pairs, 0, 3 * OF_A)
+
+    for position, (old, new) in enumerate(zip(before[:-1], after, strict=True)):
+        if old[1] == 2:
+            old = (old[0], before[position + 1][1], old[2])
+        if old[2] == 101:
+            old = (old[0], old[1], before[position + 1][2])
+        assert new == old
+    assert pairs.damaged == len(heard) == 2
+    assert any("0.tar:trainA/2.png is truncated or damaged" in sentence for sentence in heard)
+    assert shown(pairs, 20, 10) == after[20:30]
+
+
+def test_damage_everywhere_is_an_error_of_the_picture(folder: Path, write_tar: WriteTar) -> None:
+    for number, (count_a, count_b) in enumerate(SHARDS):
+        names = [f"trainA/{n}.png" for n in range(count_a)] + [f"trainB/{n}.png" for n in range(count_b)]
+        write_tar(folder / f"{number}.tar", dict.fromkeys(names, b"no picture"))
+
+    _, a, _ = next(pairs_of(folder).stream(0))
+
+    with pytest.raises(DataError, match=r"8 pictures in a row are damaged, .*tar:trainA/.*; pack the shards again"):
+        a()
+
+
+def test_pictures_may_be_decoded_in_any_thread_and_order(folder: Path) -> None:
+    pairs = pairs_of(folder)
+    expected = shown(pairs, 0, 60)
+
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [(position, pool.submit(a), pool.submit(b)) for position, a, b in islice(pairs.stream(0), 60)]
+        found = [(p, int(a.result()[0, 0, 0]), int(b.result()[0, 0, 0])) for p, a, b in reversed(waiting)]
+
+    assert found[::-1] == expected
+
+
+def test_a_shard_with_fewer_pictures_than_it_was_counted_with_is_refused(folder: Path) -> None:
+    shards = [Shard(shard.location, {"trainA": 9, "trainB": 2}) for shard in find_shards(f"{folder}/{{0..3}}.tar")]
+
+    with pytest.raises(DataError, match=r"holds fewer than the 9 pictures of trainA it was counted with"):
+        shown(ShardPairs(shards, seed=0), 0, 40)
+
+
+def test_shards_without_pictures_of_a_domain_are_refused(tmp_path: Path, write_tar: WriteTar) -> None:
+    write_tar(tmp_path / "0.tar", {"trainA/1.jpg": b"", "trainA/2.jpg": b"", "trainB/1.jpg": b"", "2.jpg": b""})
+    write_tar(tmp_path / "1.tar", {"readme.txt": b"", "trainB/cls.cls": b""})
+
+    with pytest.raises(DataError, match="The shards hold 1 pictures of trainB, expected at least 2; their names must"):
+        ShardPairs.open(str(tmp_path / "{0,1}.tar"), seed=0)
+    with pytest.raises(DataError, match="The shards hold 0 pictures of trainA"):
+        ShardPairs.open(str(tmp_path / "1.tar"), seed=0)
+    with pytest.raises(DataError, match="has room for 0 pictures"):
+        ShardPairs.open(str(tmp_path / "0.tar"), seed=0, buffer=0)
+
+
+def test_packed_folders_stream_back_pixel_for_pixel(tmp_path: Path, rng: np.random.Generator) -> None:
+    pictures = {
+        domain: [rng.integers(0, 256, (9, 7, 3), dtype=np.uint8) for _ in range(6)] for domain in ("trainA", "trainB")
+    }
+    for domain, ones in pictures.items():
+        (tmp_path / domain).mkdir()
+        for number, picture in enumerate(ones):
+            (tmp_path / domain / f"{number}.png").write_bytes(encode_image(picture, ".png", "test"))
+    pack(tmp_path, tmp_path / "out")
+
+    found = [(a(), b()) for _, a, b in islice(ShardPairs.open(str(tmp_path / "out"), seed=0).stream(0), 6)]
+
+    for place, domain in enumerate(("trainA", "trainB")):
+        assert {pair[place].tobytes() for pair in found} == {picture.tobytes() for picture in pictures[domain]}
+
+
+def test_webdataset_is_only_imported_when_shards_are_opened() -> None:
+    code = (
+        "import sys, cyclegan_edge.train.shards, cyclegan_edge.train.pack, cyclegan_edge.cli;"
+        "assert not {'webdataset', 'torch'} & set(sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("missing", ["webdataset", "braceexpand"])
+def test_without_the_library_the_command_names_the_extra(tmp_path: Path, folder: Path, missing: str) -> None:
+    from cyclegan_edge.cli import EXTRAS
+
+    code = f"import sys; sys.modules[{missing!r}] = None; from cyclegan_edge.train.shards import ShardPairs;"
+    code += f"ShardPairs.open({str(folder / '{0..3}.tar')!r}, seed=0)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert f"ModuleNotFoundError: import of {missing} halted" in done.stderr
+    assert EXTRAS[missing] == "shards"
