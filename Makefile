@@ -38,11 +38,11 @@ lock: .venv/installed  ## renew constraints.txt for Python 3.10 to 3.13
 	mkdir -p build
 	printf '%s\n' 'torch==2.14.*' 'torchvision==0.29.*' > build/pairs.txt  # the two are released in pairs
 	$(BIN)/uv pip compile pyproject.toml --constraint build/pairs.txt --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --extra train --extra export --extra openvino --extra web --extra test --output-file constraints.txt
+	  --extra train --extra evaluate --extra export --extra openvino --extra web --extra test --output-file constraints.txt
 
 .venv/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,export,openvino,web,test]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,evaluate,export,openvino,web,test]'
 	touch $@
 
 clean:  ## what the build and the demo left; .venv, runs and models stay
