@@ -1,7 +1,11 @@
 # Everything runs in .venv, from the locked versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := train evaluate export openvino shards web test
 SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt
+comma := ,
+empty :=
+space := $(empty) $(empty)
 
 .PHONY: demo test check sanitize test-neon fuzz lock clean
 
@@ -38,11 +42,11 @@ lock: .venv/installed  ## renew constraints.txt for Python 3.10 to 3.13
 	mkdir -p build
 	printf '%s\n' 'torch==2.14.*' 'torchvision==0.29.*' > build/pairs.txt  # the two are released in pairs
 	$(BIN)/uv pip compile pyproject.toml --constraint build/pairs.txt --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --extra train --extra export --extra openvino --extra shards --extra web --extra test --output-file constraints.txt
+	  $(addprefix --extra ,$(EXTRAS)) --output-file constraints.txt
 
 .venv/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,export,openvino,shards,web,test]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$(subst $(space),$(comma),$(EXTRAS))]'
 	touch $@
 
 clean:  ## what the build and the demo left; .venv, runs and models stay

@@ -11,6 +11,7 @@ CycleGanEdgeError
 ├── TrainError        training that cannot go on
 ├── BundleError       an exported model that is missing, damaged, tampered with or of another version
 ├── ExportError       a graph or engine that could not be made, or that differs from PyTorch
+├── FeatureError      the network behind FID and KID: missing, damaged, or of another shape
 ├── EngineError       an inference engine that is not installed or does not run here
 ├── SourceError       a camera, video or stream that cannot be read
 └── SinkError         a window, file or folder that cannot be written
@@ -53,6 +54,10 @@ class BundleError(CycleGanEdgeError):
 
 class ExportError(CycleGanEdgeError):
     """A graph or engine could not be made, or differs from PyTorch by more than its bound."""
+
+
+class FeatureError(CycleGanEdgeError):
+    """The network that gives FID and KID their features is missing, damaged, or of another shape."""
 
 
 class EngineError(CycleGanEdgeError):

@@ -41,15 +41,20 @@ _ORIENTATION, _PHOTOMETRIC = 0x112, 0x106  # TIFF tags
 _CMYK = 5  # value of the photometric tag
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, *, most: int | None = None) -> list[Path]:
     """The picture files directly in `folder`, by suffix and sorted by name; hidden files are skipped.
+
+    With `most`, up to that many of them, spread over the folder by name.
 
     Raises DataError when the folder is not there.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name one that holds pictures.")
     found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
+    files = sorted(path for path in found if path.is_file())
+    if most is None:
+        return files
+    return [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:

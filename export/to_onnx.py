@@ -12,35 +12,19 @@ import logging
 import warnings
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file
+from cyclegan_edge.train.pictures import PictureGenerator, translate_with
 
 OPSET = 18
 _TRACED = (2, 64, 72)  # N, H, W while tracing: all different from 1 and from each other, so none becomes a constant
-
-
-class PictureGenerator(nn.Module):
-    """uint8 (N, H, W, 3) RGB in and out around a generator of (N, 3, H, W) in -1..1."""
-
-    def __init__(self, generator: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.generator = generator
-        self.dtype = dtype  # that the generator takes
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
-        x = (image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
-        y: Tensor = self.generator(x.to(self.dtype)).float()
-        return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def picture_generator(generator: nn.Module, precision: Precision) -> PictureGenerator:
@@ -52,14 +36,7 @@ def picture_generator(generator: nn.Module, precision: Precision) -> PictureGene
 
 def reference(generator: nn.Module) -> Run:
     """What every graph is compared with: the float32 generator in PyTorch, uint8 in and out."""
-    module = picture_generator(generator, "fp32")
-
-    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        with torch.inference_mode():
-            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images)).numpy()
-        return translated
-
-    return run
+    return translate_with(generator)
 
 
 def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32") -> None:

@@ -24,9 +24,7 @@ Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
 
 def load_pictures(folder: Path, *, size: int, most: int) -> list[npt.NDArray[np.uint8]]:
     """Up to `most` pictures of `folder`, spread over it by name, resized to (size, size, 3) uint8 RGB."""
-    files = list_images(folder)
-    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
-    return [resize(read_image(path), (size, size)) for path in chosen]
+    return [resize(read_image(path), (size, size)) for path in list_images(folder, most=most)]
 
 
 def measure(expected: Run, found: Run, pictures: Sequence[npt.NDArray[np.uint8]], *, bound_levels: int) -> Parity:

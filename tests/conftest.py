@@ -44,6 +44,25 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of small networks of 32 px before their first step; its data are rendered landscapes of 48 px."""
+    import torch
+
+    from cyclegan_edge.scenes import write_dataset
+    from cyclegan_edge.settings import load_settings
+    from cyclegan_edge.train.checkpoint import save_checkpoint
+    from cyclegan_edge.train.config import TrainConfig
+    from cyclegan_edge.train.step import new_state
+
+    place = tmp_path_factory.mktemp("tiny")
+    for _ in write_dataset(place / "scenes", train=2, test=4, size=48):
+        pass
+    settings = ["size=32", "width=4", "blocks=1", "discriminator_width=4", "device=cpu"]
+    config = load_settings(TrainConfig, None, settings, data=place / "scenes")
+    return save_checkpoint(place / "runs" / "tiny", config, new_state(config, torch.device("cpu")))
+
+
 @pytest.fixture
 def write_tar() -> Callable[[Path, Mapping[str, bytes]], Path]:
     """Writes a tar file of these names and contents."""

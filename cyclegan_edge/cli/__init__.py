@@ -11,6 +11,7 @@ from cyclegan_edge.cli.bench import bench
 from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.doctor import doctor
+from cyclegan_edge.cli.evaluate import evaluate
 from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
@@ -25,6 +26,7 @@ EXTRAS = {  # package -> the extra that brings it
     "starlette": "web",
     "tensorboard": "train",
     "torch": "train,export",
+    "torch_fidelity": "evaluate",
     "torchvision": "train",
     "uvicorn": "web",
     "webdataset": "shards",
@@ -57,6 +59,7 @@ def options(
 
 
 app.command()(train)
+app.command()(evaluate)
 app.command()(export)
 app.command()(webcam)
 app.command()(translate)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +84,7 @@ def _clear(out: Path) -> None:
 def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str, float]:
     """Translate the summer test pictures, compare them with their true winter, and show some: real, made, true."""
     from cyclegan_edge.images import list_images, read_image, write_image
-    from cyclegan_edge.metrics import psnr, ssim
+    from cyclegan_edge.train.quality import compare_with_truth, mean_of
 
     rows = [
         (summer, translator(summer), read_image(scenes / "truthB" / path.name))
@@ -92,13 +93,8 @@ def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str,
     ]
     shown = [np.vstack(row) for row in rows[:COLUMNS]]
     write_image(picture, np.hstack(shown))
-    return {
-        "pictures": len(rows),
-        "psnr_untranslated_db": float(np.mean([psnr(summer, truth) for summer, _, truth in rows])),
-        "psnr_translated_db": float(np.mean([psnr(made, truth) for _, made, truth in rows])),
-        "ssim_untranslated": float(np.mean([ssim(summer, truth) for summer, _, truth in rows])),
-        "ssim_translated": float(np.mean([ssim(made, truth) for _, made, truth in rows])),
-    }
+    quality = mean_of([compare_with_truth(*row) for row in rows])
+    return {"pictures": len(rows), **asdict(quality)}
 
 
 def _film(translator: "Translator", path: Path) -> dict[str, float | str]:

@@ -52,6 +52,7 @@ def examine() -> list[Fact]:
         _probe(making, "torch", _torch, extra("train,export")),
         _probe(making, "torchvision", lambda: version("torchvision"), extra("train")),
         _probe(making, "tensorboard", lambda: version("tensorboard"), extra("train")),
+        _probe(making, "torch-fidelity", lambda: version("torch-fidelity"), extra("evaluate")),
         _probe(making, "onnx", lambda: version("onnx"), extra("export")),
         _probe(camera, "OpenCV", _opencv, "pip install opencv-python"),
         _probe(camera, "cameras", _cameras),

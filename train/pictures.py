@@ -1,0 +1,68 @@
+"""A generator as a function of pictures: uint8 (N, H, W, 3) RGB in and out, H and W multiples of 4.
+
+This is the arithmetic that an exported graph holds too, so a checkpoint and its bundle differ by the export alone.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cyclegan_edge.train.quality import Translate
+
+
+class PictureGenerator(nn.Module):
+    """uint8 (N, H, W, 3) RGB in and out around a generator of (N, 3, H, W) in -1..1."""
+
+    def __init__(self, generator: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.generator = generator
+        self.dtype = dtype  # that the generator takes
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
+        x = (image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
+        y: Tensor = self.generator(x.to(self.dtype)).float()
+        return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def translate_with(generator: nn.Module) -> Translate:
+    """`generator` as a function of pictures, on the device that it is on, in eval mode and without gradients.
+
+    It may be in the middle of its training: after every call its mode and torch's random state are what they were.
+    """
+    module = PictureGenerator(generator)
+
+    def translate(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        device = _device_of(generator)
+        with _in_eval_mode(generator), undisturbed(device):
+            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images).to(device)).cpu().numpy()
+        return translated
+
+    return translate
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """No gradients inside; the random state of the CPU and of `device` is put back afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
+def _in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """The mode is put back layer by layer: some may have been frozen in eval mode."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    try:
+        network.eval()
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

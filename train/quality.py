@@ -1,0 +1,244 @@
+"""How good translated pictures are, in figures.
+
+FID, KID        against all real pictures of the other domain (train/features.py)
+cycle           a picture against its way there and back
+PSNR, SSIM      against the truth, where there is one, and how far the picture was from it before
+
+    DATA/testA   to translate      DATA/testB   the real ones      DATA/truthB   the truth, by the same file names
+
+All pictures are uint8 RGB, resized by training's filter. Needs torch for FID and KID only.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from cyclegan_edge.errors import ConfigError, DataError
+from cyclegan_edge.images import list_images, read_image
+from cyclegan_edge.metrics import psnr, ssim
+from cyclegan_edge.preprocess import resize
+
+if TYPE_CHECKING:
+    from cyclegan_edge.train.features import Distance, FeatureNetwork, Reference
+
+Picture = npt.NDArray[np.uint8]
+Translate = Callable[[Picture], Picture]  # uint8 (N, H, W, 3) RGB -> the same shape
+Read = Callable[[Path], Picture]
+Report = Callable[[int, int], None]  # hears of the pictures done and in all
+Direction = Literal["ab", "ba"]  # ab: A is translated into B
+Metric = Literal["fid", "kid", "cycle", "psnr", "ssim"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureSets:
+    """What a model is judged on: files, read and resized when they are needed."""
+
+    source: Path  # folder of the pictures to translate
+    sources: tuple[Path, ...]
+    target: Path  # folder of the real pictures of the other domain
+    targets: tuple[Path, ...]  # empty: there are none
+    truth: Path  # folder of the true translations
+    truths: tuple[Path, ...]  # one of each of `sources`, or empty: there are none
+    size: int  # px, both sides
+    read: Read = read_image
+
+    def load(self, path: Path) -> Picture:
+        """One of the pictures, uint8 (size, size, 3). Raises ImageError."""
+        return resize(self.read(path), (self.size, self.size))
+
+
+def find_sets(
+    data: Path, *, size: int, direction: Direction = "ab", most: int | None = None, read: Read = read_image
+) -> PictureSets:
+    """The test pictures of `data`, at most `most` of each kind, spread over their folder by name.
+
+    Raises DataError when there is nothing to translate, or when some pictures have a truth and others lack it.
+    """
+    a, b = ("A", "B") if direction == "ab" else ("B", "A")
+    source, target, truth = data / f"test{a}", data / f"test{b}", data / f"truth{b}"
+    sources = list_images(source, most=most) if source.is_dir() else []
+    if not sources:
+        raise DataError(
+            f"{data} has no pictures in {source.name}, expected {source.name} and {target.name} with pictures that "
+            f"training did not see; name the folder that holds them."
+        )
+    truths = [truth / path.name for path in sources] if truth.is_dir() else []
+    if missing := [path for path in truths if not path.is_file()]:
+        raise DataError(
+            f"{missing[0]} is not there, expected the truth of each picture in {source}; add it or remove {truth}."
+        )
+    return PictureSets(
+        source=source,
+        sources=tuple(sources),
+        target=target,
+        targets=tuple(list_images(target, most=most) if target.is_dir() else []),
+        truth=truth,
+        truths=tuple(truths),
+        size=size,
+        read=read,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cycle:
+    """A picture and its way there and back, both in uint8."""
+
+    l1_levels: float  # mean absolute difference, 0..255; smaller is better
+    psnr_db: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """Against the true translation. `untranslated` is what leaving the picture as it is would score."""
+
+    psnr_untranslated_db: float
+    psnr_translated_db: float
+    ssim_untranslated: float
+    ssim_translated: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """Means over the pictures; None for what could not be worked out."""
+
+    distance: "Distance | None" = None
+    cycle: Cycle | None = None
+    truth: Truth | None = None
+
+
+def quality_of(
+    there: Translate,
+    back: Translate | None,
+    sets: PictureSets,
+    *,
+    reference: "Reference | None" = None,
+    report: Report = lambda done, total: None,
+) -> Quality:
+    """Translate every picture of `sets` and say how good that is.
+
+    there       the direction that is judged; `train.pictures.translate_with(generator)` makes one of a live network,
+                whose mode and random state stay what they were
+    back        the other direction; None leaves the cycle out
+    reference   from `reference_of`; None leaves FID and KID out
+
+    Raises ImageError for a picture that cannot be read, FeatureError for features that are no numbers.
+    """
+    cycles: list[Cycle] = []
+    truths: list[Truth] = []
+
+    def translated() -> Iterator[Picture]:
+        for index, path in enumerate(sets.sources):
+            picture = sets.load(path)
+            made = there(picture[np.newaxis])
+            if back is not None:
+                cycles.append(compare_cycle(picture, back(made)[0]))
+            if sets.truths:
+                truths.append(compare_with_truth(picture, made[0], sets.load(sets.truths[index])))
+            report(index + 1, len(sets.sources))
+            yield made[0]
+
+    distance = None
+    if reference is not None:
+        distance = reference.distance_to(translated())
+    else:
+        for _ in translated():
+            pass
+    return Quality(
+        distance=distance, cycle=mean_of(cycles) if cycles else None, truth=mean_of(truths) if truths else None
+    )
+
+
+def reference_of(
+    network: "FeatureNetwork", sets: PictureSets, *, report: Report = lambda done, total: None
+) -> "Reference":
+    """What FID and KID of `sets` are measured against. Raises DataError when there are fewer than two real pictures."""
+    from cyclegan_edge.train.features import Reference, features_of
+
+    for paths, folder in ((sets.targets, sets.target), (sets.sources, sets.source)):
+        if len(paths) < 2:
+            raise DataError(f"FID and KID need at least 2 pictures in {folder}, but it holds {len(paths)}; add more.")
+
+    def real() -> Iterator[Picture]:
+        for done, path in enumerate(sets.targets, start=1):
+            yield sets.load(path)
+            report(done, len(sets.targets))
+
+    return Reference(network, features_of(network, real()))
+
+
+def compare_cycle(picture: Picture, cycled: Picture) -> Cycle:
+    """Both uint8 (H, W, 3)."""
+    difference = np.abs(picture.astype(np.int16) - cycled)
+    return Cycle(l1_levels=float(difference.mean()), psnr_db=psnr(picture, cycled))
+
+
+def compare_with_truth(picture: Picture, translated: Picture, truth: Picture) -> Truth:
+    """All uint8 (H, W, 3). Raises ImageError when they differ in shape."""
+    return Truth(
+        psnr_untranslated_db=psnr(picture, truth),
+        psnr_translated_db=psnr(translated, truth),
+        ssim_untranslated=ssim(picture, truth),
+        ssim_translated=ssim(translated, truth),
+    )
+
+
+def mean_of(rows: Sequence[T]) -> T:
+    """The mean of each field of equal dataclasses of floats, of which there is at least one."""
+    kind: Any = type(rows[0])
+    mean: T = kind(**{field.name: float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(kind)})
+    return mean
+
+
+def check_metric(metric: Metric, sets: PictureSets, *, reference: "Reference | None") -> None:
+    """Raise ConfigError when `quality_of` with both directions would not work out `metric`: before a run, not after."""
+    known: dict[str, bool] = {
+        "fid": reference is not None,
+        "kid": reference is not None,
+        "cycle": True,
+        "psnr": bool(sets.truths),
+        "ssim": bool(sets.truths),
+    }
+    if not known.get(metric, False):
+        raise _refusal(metric)
+
+
+def figure(metric: Metric, quality: Quality) -> float:
+    """The figure that `metric` stands for. Raises ConfigError when `quality` does not have it."""
+    match metric:
+        case "fid" if quality.distance:
+            return quality.distance.fid
+        case "kid" if quality.distance:
+            return quality.distance.kid
+        case "cycle" if quality.cycle:
+            return quality.cycle.l1_levels
+        case "psnr" if quality.truth:
+            return quality.truth.psnr_translated_db
+        case "ssim" if quality.truth:
+            return quality.truth.ssim_translated
+    raise _refusal(metric)
+
+
+def better(metric: Metric, new: Quality, old: Quality | None) -> bool:
+    """Whether `new` beats `old` by `metric`; anything beats None. Raises ConfigError as `figure` does."""
+    found = figure(metric, new)
+    if old is None:
+        return True
+    return found > figure(metric, old) if metric in ("psnr", "ssim") else found < figure(metric, old)
+
+
+def _refusal(metric: str) -> ConfigError:
+    match metric:
+        case "fid" | "kid":
+            return ConfigError(
+                f"{metric} was not worked out; it needs a feature network and real test pictures of both domains."
+            )
+        case "cycle":
+            return ConfigError("cycle was not worked out; it needs the generators of both directions.")
+        case "psnr" | "ssim":
+            return ConfigError(f"{metric} was not worked out; it needs the truth of each test picture, as in truthB/.")
+    return ConfigError(f"The metric is {metric!r}, expected one of {', '.join(get_args(Metric))}.")
