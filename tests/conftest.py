@@ -53,13 +53,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cyclegan_edge.settings import load_settings
     from cyclegan_edge.train.checkpoint import save_checkpoint
     from cyclegan_edge.train.config import TrainConfig
-    from cyclegan_edge.train.step import new_state
+    from cyclegan_edge.train.state import new_state
 
     place = tmp_path_factory.mktemp("tiny")
     for _ in write_dataset(place / "scenes", train=2, test=4, size=48):
         pass
-    settings = ["size=32", "width=4", "blocks=1", "discriminator_width=4", "device=cpu"]
-    config = load_settings(TrainConfig, None, settings, data=place / "scenes")
+    settings = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "device=cpu"]
+    config = load_settings(TrainConfig, None, settings, known={"data": str(place / "scenes")})
     return save_checkpoint(place / "runs" / "tiny", config, new_state(config, torch.device("cpu")))
 
 

@@ -174,3 +174,28 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
     assert written == {"scenes", "run", "model", "before-after.png", "video.mp4", "numbers.json"}
     assert len(list_images(tmp_path / "demo" / "scenes" / "truthB")) == 16
     assert "PSNR" in result.stdout
+
+
+def test_training_streams_from_shards_and_goes_on_from_there(place: Path) -> None:
+    pytest.importorskip("webdataset")
+    packed = command("data", "pack", "scenes", "--out", "shards", folder=place)
+    streamed = command("train", "shards/{0000..0000}.tar", "--name", "streamed", "--steps", "3", *TINY, folder=place)
+    resumed = command("train", "--resume", "--name", "streamed", "--steps", "5", folder=place)
+
+    assert packed.returncode == 0, packed.stderr
+    assert streamed.returncode == 0, streamed.stderr
+    assert "4 pictures of A, 4 of B in shards" in streamed.stdout
+    assert resumed.returncode == 0, resumed.stderr
+    assert (place / "runs" / "streamed" / "checkpoints" / "step_0000005.pt").is_file()
+
+
+def test_what_the_networks_depend_on_cannot_change_on_the_way(place: Path) -> None:
+    command("train", "scenes", "--name", "kept", "--steps", "1", *TINY, folder=place)
+
+    refused = command("train", "--resume", "--name", "kept", "--set", "generator.width=8", folder=place)
+    changed = command("train", "--resume", "--name", "kept", "--epochs", "1", "--set", "batch=2", folder=place)
+
+    assert refused.returncode == 1
+    assert "generator.width cannot change on the way" in refused.stderr
+    assert changed.returncode == 0, changed.stderr
+    assert "Changed: batch, schedule.epochs, schedule.steps." in changed.stdout

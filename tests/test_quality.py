@@ -136,9 +136,9 @@ def quality(value: float) -> Quality:
 
 @pytest.mark.parametrize(("metric", "best"), [("fid", 1), ("kid", 1), ("cycle", 1), ("psnr", 2), ("ssim", 2)])
 def test_better_is_smaller_for_distances_and_larger_for_likeness(metric: Metric, best: int) -> None:
-    winner, loser = quality(best), quality(3 - best)
+    winner, loser = figure(metric, quality(best)), figure(metric, quality(3 - best))
 
-    assert figure(metric, winner) == best
+    assert winner == best
     assert better(metric, winner, loser)
     assert not better(metric, loser, winner)
     assert not better(metric, winner, winner)
@@ -158,7 +158,7 @@ def test_better_is_smaller_for_distances_and_larger_for_likeness(metric: Metric,
 )
 def test_a_figure_that_is_not_there_decides_nothing(metric: Metric, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        better(metric, Quality(), None)
+        figure(metric, Quality())
 
 
 def test_a_metric_that_will_not_be_there_is_refused_beforehand(data: Path) -> None:

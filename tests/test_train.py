@@ -186,3 +186,35 @@ def test_a_run_on_cuda_ends_with_finite_losses_and_a_checkpoint_that_loads_anywh
     assert path is not None
     _, state = load_checkpoint(path, CPU)
     assert state.step == 10
+
+
+def test_the_best_checkpoint_of_the_evaluations_is_kept_and_changes_nothing_else(tmp_path: Path) -> None:
+    for domain in ("trainA", "trainB", "testA", "testB", "truthB"):
+        (tmp_path / "data" / domain).mkdir(parents=True)
+        for number in range(3):
+            grey = np.full((40, 40, 3), 60 + 40 * number + (domain[-1] == "B") * 20, np.uint8)
+            write_image(tmp_path / "data" / domain / f"{number}.png", grey)
+    settings = {"schedule__steps": 12, "generator__dropout": True, "optimiser__learning_rate": 2e-3}
+    judged = small(tmp_path / "data", **settings, output__evaluate_every=2, output__metric="psnr")
+
+    train(judged, tmp_path / "judged")
+    train(small(tmp_path / "data", **settings), tmp_path / "plain")
+
+    best = torch.load(tmp_path / "judged" / "checkpoints" / "best.pt", weights_only=True)
+    assert best["best"].keys() == {"psnr"}
+    assert best["step"] % 2 == 0
+    assert equal(weights(tmp_path / "judged"), weights(tmp_path / "plain"))
+    last = find_checkpoint(tmp_path / "judged")
+    assert last is not None
+    assert torch.load(last, weights_only=True)["best"]["psnr"] >= best["best"]["psnr"]
+
+
+def test_a_metric_that_the_test_pictures_cannot_give_is_refused_before_the_first_step(
+    data: Path, tmp_path: Path
+) -> None:
+    (data / "testA").mkdir(exist_ok=True)
+    write_image(data / "testA" / "0.png", np.zeros((40, 40, 3), np.uint8))
+
+    with pytest.raises(ConfigError, match="psnr was not worked out; it needs the truth"):
+        train(small(data, output__evaluate_every=1, output__metric="psnr"), tmp_path)
+    assert find_checkpoint(tmp_path) is None

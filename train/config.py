@@ -1,12 +1,14 @@
 """Everything that decides a run."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.train.data import PicturesConfig
 from cyclegan_edge.train.losses import ObjectiveConfig
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, Start
+from cyclegan_edge.train.quality import Metric
 from cyclegan_edge.train.schedule import ScheduleConfig
 from cyclegan_edge.train.speed import SpeedConfig
 
@@ -44,8 +46,9 @@ class OutputConfig:
     save_every: int = 1000  # checkpoints
     keep: int = 2  # the last so many checkpoints stay
     evaluate_every: int = 0  # measure on the test pictures and keep the best checkpoint; 0: never
-    metric: Literal["cycle", "psnr", "ssim"] = "cycle"  # that decides which is best; psnr and ssim need truthB/
-    evaluate_on: int = 16  # pictures of each domain
+    metric: Metric = "cycle"  # decides which is best; psnr and ssim need truthB/, fid and kid a feature network
+    features: Path | None = None  # TorchScript network for fid and kid; none: Inception
+    evaluate_on: int = 16  # test pictures of each domain
     wandb: bool = False  # curves and samples also to Weights & Biases; needs `pip install wandb`
 
     def __post_init__(self) -> None:

@@ -24,10 +24,10 @@ from torch import Tensor
 from cyclegan_edge.errors import ConfigError, DataError, ImageError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.preprocess import resize_crop
+from cyclegan_edge.train.check import FEWEST
 
-FEWEST = 2  # readable pictures a domain must have
 _AHEAD = 2  # batches that lie ready while one is used
-_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow's mode L
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's mode L
 
 Picture = npt.NDArray[np.uint8]
 Read = Callable[[Path], Picture]
@@ -288,7 +288,7 @@ def _cut(picture: Picture, crops: Crops, random: np.random.Generator, out: Tenso
 
 def _grey(pictures: Tensor) -> Tensor:
     """(N, 3, h, w) -> (N, 1, h, w), in the memory that its pictures came in."""
-    return torch.einsum("nchw,c->nhw", pictures, torch.from_numpy(_LUMA))[:, None]
+    return torch.einsum("nchw,c->nhw", pictures, torch.tensor(LUMA))[:, None]
 
 
 @lru_cache(maxsize=4)

@@ -22,6 +22,7 @@ from cyclegan_edge.errors import ConfigError, TrainError
 from cyclegan_edge.files import atomic_file
 from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import to_mapping, to_toml
+from cyclegan_edge.train.best import Judge
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data import Batch, Crops, Pairs, batches
@@ -101,6 +102,7 @@ def fit(
     if not ranks.first:
         torch.manual_seed(hash((config.seed, ranks.rank, state.step)))
     writer = _open(run, config, state) if ranks.first else None
+    judge = Judge(config, device) if config.output.evaluate_every and ranks.first else None
     step = Step(state, config.objective, speed, ranks)
     waited = _Waited(_crops(config, pairs, state, ranks, pin=device.type == "cuda"))
     pace = _Pace()
@@ -120,22 +122,27 @@ def fit(
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or ranks.any(stop())
             pace.tick(config.batch)
+            scalars: dict[str, float] = {}
             logged: dict[str, float] | None = None
             warnings: tuple[str, ...] = ()
             if last or state.step % config.output.log_every == 0:
                 logged = _read(losses, ranks)
                 warnings = _back_off(state, run)
-                if writer:
-                    scalars = {f"loss/{name}": value for name, value in logged.items()}
-                    scalars |= _gradient_norms(state) | _machine(device)
-                    scalars |= {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": waited.share()}
-                    for name, value in scalars.items():
-                        writer.add_scalar(name, value, state.step)
+                scalars |= {f"loss/{name}": value for name, value in logged.items()}
+                scalars |= _gradient_norms(state) | _machine(device)
+                scalars |= {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": waited.share()}
+            best = False
+            if judge and (last or state.step % config.output.evaluate_every == 0):
+                figures, best = judge(state)
+                scalars |= {f"evaluation/{name}": value for name, value in figures.items()}
+            if writer:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, state.step)
             sample = checkpoint = None
             if writer and (last or state.step % config.output.sample_every == 0):
                 sample = _save_sample(run, writer, pictures, state.step)
-            if writer and (last or state.step % config.output.save_every == 0):
-                checkpoint = save_checkpoint(run, config, state)
+            if writer and (last or best or state.step % config.output.save_every == 0):
+                checkpoint = save_checkpoint(run, config, state, best=best)
             yield Progress(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),

@@ -20,8 +20,8 @@ from typing import Any, Literal
 from cyclegan_edge.errors import DataError, ImageError, SinkError
 from cyclegan_edge.files import atomic_folder
 from cyclegan_edge.images import decode_image, encode_image, list_images, read_encoded
+from cyclegan_edge.train.check import FEWEST
 from cyclegan_edge.train.shard_index import INDEX, Listed, index_text
-from cyclegan_edge.train.shards import FEWEST
 from cyclegan_edge.train.tars import DOMAINS
 
 PackFormat = Literal["keep", "jpeg"]

@@ -11,21 +11,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cyclegan_edge.train.data import LUMA
 from cyclegan_edge.train.quality import Translate
 
 
 class PictureGenerator(nn.Module):
-    """uint8 (N, H, W, 3) RGB in and out around a generator of (N, 3, H, W) in -1..1."""
+    """uint8 (N, H, W, 3) RGB in and out around a generator of (N, 1 or 3, H, W) in -1..1; grey is its luma."""
 
     def __init__(self, generator: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.generator = generator
         self.dtype = dtype  # that the generator takes
+        first = next((layer for layer in generator.modules() if isinstance(layer, nn.Conv2d)), None)
+        self.grey = first is not None and first.in_channels == 1
 
     def forward(self, image: Tensor) -> Tensor:
         """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
         x = (image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
+        if self.grey:
+            x = LUMA[0] * x[:, 0:1] + LUMA[1] * x[:, 1:2] + LUMA[2] * x[:, 2:3]
         y: Tensor = self.generator(x.to(self.dtype)).float()
+        if y.shape[1] == 1:
+            y = torch.cat((y, y, y), dim=1)
         return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
 
 

@@ -223,12 +223,11 @@ def figure(metric: Metric, quality: Quality) -> float:
     raise _refusal(metric)
 
 
-def better(metric: Metric, new: Quality, old: Quality | None) -> bool:
-    """Whether `new` beats `old` by `metric`; anything beats None. Raises ConfigError as `figure` does."""
-    found = figure(metric, new)
+def better(metric: Metric, new: float, old: float | None) -> bool:
+    """Whether the figure `new` beats `old` by `metric`; anything beats None."""
     if old is None:
         return True
-    return found > figure(metric, old) if metric in ("psnr", "ssim") else found < figure(metric, old)
+    return new > old if metric in ("psnr", "ssim") else new < old
 
 
 def _refusal(metric: str) -> ConfigError:

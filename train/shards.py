@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from cyclegan_edge.errors import DataError, ImageError
 from cyclegan_edge.images import decode_image
+from cyclegan_edge.train.check import FEWEST
 from cyclegan_edge.train.shard_index import Shard, find_shards
 from cyclegan_edge.train.tars import DOMAINS, entries
 
-FEWEST = 2  # pictures a domain must have
 BUFFER = 256  # pictures: 5 MB for those of 20 kB, 1.3 GB for those of 5 MB, twice
 
 _SUBSTITUTES = 8  # pictures that are tried in place of a damaged one

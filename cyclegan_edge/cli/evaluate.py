@@ -125,7 +125,7 @@ def _open_checkpoint(source: Path | None, data: Path | None, direction: Directio
     name = checkpoint.stem if direction == "ab" else f"{checkpoint.stem}-{direction}"
     in_run = checkpoint.resolve().parent.name == "checkpoints"
     path = checkpoint.parent.parent / "evaluation" / f"{name}.json" if in_run else checkpoint.with_name(f"{name}.json")
-    return candidate, data or load_config(checkpoint).data, path
+    return candidate, data or Path(load_config(checkpoint).data), path
 
 
 def _feature_network(path: Path | None, *, size: int) -> "tuple[FeatureNetwork | None, str]":

@@ -120,7 +120,7 @@ def train_in(
         for progress in fit(settings, pairs, run, resume=checkpoint, stop=lambda: bool(stop), ranks=ranks):
             losses = progress.losses or losses
             for warning in progress.warnings:
-                console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+                _warn(warning)
             total = progress.total or max(progress.step, round(progress.step / max(progress.share, 1e-6)))
             bar.update(task, completed=progress.step, total=total, note=_note(progress, losses))
             last = progress
@@ -185,7 +185,15 @@ def _find_run(
 def _pairs(settings: "TrainConfig") -> "Pairs":
     from cyclegan_edge.train.cache import PictureCache
     from cyclegan_edge.train.data import FolderPairs, find_pictures
+    from cyclegan_edge.train.shard_index import is_shards
 
+    if is_shards(settings.data):
+        from cyclegan_edge.train.shards import ShardPairs  # webdataset: only when needed
+
+        shards = ShardPairs.open(settings.data, seed=settings.seed, warn=_warn)
+        a, b = shards.counts.values()
+        console.print(f"{a} pictures of A, {b} of B in shards, {len(shards)} pairs an epoch.")
+        return shards
     cache = PictureCache(settings.pictures.cache, limit_mib=settings.pictures.cache_mib)
     with progress_bar() as bar:
         task = bar.add_task("reading", note="", total=None)
@@ -195,7 +203,7 @@ def _pairs(settings: "TrainConfig") -> "Pairs":
             read=cache.read,
             report=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _warn(folders)
+    _name_skipped(folders)
     console.print(f"{len(folders.a)} pictures of A, {len(folders.b)} of B, {len(folders)} pairs an epoch.")
     return FolderPairs(folders, settings.seed, cache.read)
 
@@ -232,10 +240,14 @@ def _asked_to_stop() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _warn(folders: "PictureFolders") -> None:
+def _warn(sentence: str) -> None:
+    console.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
+
+
+def _name_skipped(folders: "PictureFolders") -> None:
     if not folders.skipped:
         return
-    console.print(f"[yellow]warning:[/yellow] {len(folders.skipped)} files were left out:", style="yellow")
+    _warn(f"{len(folders.skipped)} files were left out:")
     for _, problem in folders.skipped[:10]:
         console.print(f"  {problem}", markup=False)
     if len(folders.skipped) > 10:
