@@ -12,6 +12,7 @@ from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.export import export
+from cyclegan_edge.cli.import_ import import_
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.cli.webcam import webcam
@@ -21,6 +22,7 @@ EXTRAS = {  # package -> the extra that brings it
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
+    "safetensors": "export",
     "starlette": "web",
     "tensorboard": "train",
     "torch": "train,export",
@@ -56,6 +58,7 @@ def options(
 
 app.command()(train)
 app.command()(export)
+app.command("import")(import_)
 app.command()(webcam)
 app.command()(translate)
 app.command()(doctor)
