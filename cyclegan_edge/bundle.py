@@ -13,7 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -22,12 +22,13 @@ from cyclegan_edge.files import atomic_file, newest, sha256
 
 MANIFEST = "manifest.json"
 SCHEMA = 1  # raised when a field changes its meaning or goes away
-MULTIPLE = 4  # px: the generators halve their input twice, so both sides of a batch are multiples of this
+MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch are multiples of this
 
 Precision = Literal["fp32", "fp16"]
 Format = Literal["onnx", "tensorrt"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
+_MAX_MULTIPLE = 1 << 12
 T = TypeVar("T")
 
 
@@ -74,7 +75,7 @@ class Source:
 
     file: str
     sha256: str
-    step: int  # optimiser steps taken
+    step: int | None  # optimiser steps taken; None: the file does not say
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,8 @@ class Manifest:
     source: Source
     artifacts: tuple[Artifact, ...]
     versions: dict[str, str] = field(default_factory=dict)  # of the programs that made it
+    multiple: int = MULTIPLE  # px, what both sides of a batch are multiples of; a U-Net's is 2 to its number of levels
+    domains: tuple[str, str] | None = None  # what A and B are, where anyone said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,11 @@ def read_bundle(folder: Path) -> Bundle:
             f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version."
         )
     manifest = _parse(Manifest, content, str(path))
+    if not MULTIPLE <= manifest.multiple <= _MAX_MULTIPLE or manifest.multiple % MULTIPLE:
+        raise BundleError(
+            f"{path} has the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to "
+            f"{_MAX_MULTIPLE}; export the model again."
+        )
     for artifact in manifest.artifacts:
         if Path(artifact.file).name != artifact.file or artifact.file in {"", ".", ".."}:
             raise BundleError(f"{path} names the file {artifact.file!r}, expected a plain name inside the folder.")
@@ -205,7 +213,7 @@ def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
         raise BundleError(
             f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again."
         )
-    required = {item.name for item in fields(cast("Any", kind))} & set(hints)
+    required = (item.name for item in fields(cast("Any", kind)) if item.default is item.default_factory is MISSING)
     missing = sorted(name for name in required if name not in value)
     if missing:
         raise BundleError(f"{where} lacks the entry {missing[0]!r}; export the model again.")

@@ -1,9 +1,10 @@
-"""At which height and width a picture is translated. Both are multiples of 4, because the generators halve twice.
+"""At which height and width a picture is translated. Both are multiples of what the model's manifest says: 4 for a
+ResNet, which halves twice, 256 for a U-Net that halves eight times.
 
 aspect    the short side becomes `size`, the shape is kept       what the model saw in training; the default
 stretch   both sides become `size`                               the cheapest, and constant for any camera
 native    the picture's own size, mirrored at the bottom and     the sharpest and slowest
-          the right to a multiple of 4 and cropped again
+          the right to a multiple and cropped again
 """
 
 from typing import Literal
@@ -17,27 +18,28 @@ MIN_SIDE = 8  # px: the residual blocks mirror one pixel at a quarter of the siz
 MAX_PIXELS = 1 << 24  # 4096x4096, where one 64-channel float32 layer alone takes 4 GiB
 
 
-def check_fit(fit: Fit, size: int) -> None:
-    """Raise ConfigError for a fit that is none, or a size the generators cannot halve twice."""
+def check_fit(fit: Fit, size: int, multiple: int = MULTIPLE) -> None:
+    """Raise ConfigError for a fit that is none, or a size that the generator cannot halve as often as it does."""
     if fit not in ("aspect", "stretch", "native"):
         raise ConfigError(f"fit is {fit!r}, expected 'aspect', 'stretch' or 'native'.")
-    if size < MIN_SIDE or size % MULTIPLE:
+    least = max(MIN_SIDE, multiple)
+    if size < least or size % multiple:
         raise ConfigError(
-            f"size is {size}, but the generator halves its input twice, so size must be a multiple of {MULTIPLE} "
-            f"and at least {MIN_SIDE}; try {max(MIN_SIDE, _nearest_multiple(size))}."
+            f"size is {size}, but the generator halves its input several times, so size must be a multiple of "
+            f"{multiple} and at least {least}; try {max(least, _nearest_multiple(size, multiple))}."
         )
 
 
-def fitted_shape(height: int, width: int, *, fit: Fit, size: int) -> tuple[int, int]:
+def fitted_shape(height: int, width: int, *, fit: Fit, size: int, multiple: int = MULTIPLE) -> tuple[int, int]:
     """Height and width of the batch for a picture of `height` x `width` px. Raises ImageError for an enormous batch."""
     match fit:
         case "aspect":
             scale = size / min(height, width)
-            shape = _nearest_multiple(height * scale), _nearest_multiple(width * scale)
+            shape = _nearest_multiple(height * scale, multiple), _nearest_multiple(width * scale, multiple)
         case "stretch":
             shape = size, size
         case "native":
-            shape = _next_multiple(height), _next_multiple(width)
+            shape = _next_multiple(height, multiple), _next_multiple(width, multiple)
     if shape[0] * shape[1] > MAX_PIXELS:
         remedy = "choose the fit 'aspect'" if fit == "native" else "choose a smaller size or the fit 'stretch'"
         raise ImageError(
@@ -47,9 +49,9 @@ def fitted_shape(height: int, width: int, *, fit: Fit, size: int) -> tuple[int, 
     return shape
 
 
-def _nearest_multiple(length: float) -> int:
-    return round(length / MULTIPLE) * MULTIPLE
+def _nearest_multiple(length: float, multiple: int) -> int:
+    return round(length / multiple) * multiple
 
 
-def _next_multiple(length: int) -> int:
-    return max(MIN_SIDE, -(-length // MULTIPLE) * MULTIPLE)
+def _next_multiple(length: int, multiple: int) -> int:
+    return max(MIN_SIDE, -(-length // multiple) * multiple)

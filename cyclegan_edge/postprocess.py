@@ -1,6 +1,6 @@
 """Network output -> frame.
 
-batch   (1, h, w, 3)  uint8 RGB, h and w multiples of 4
+batch   (1, h, w, 3)  uint8 RGB
 frame   (H, W, 3)     uint8 RGB, the size of the picture that went in
 """
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import Backend, EngineName, open_backend
-from cyclegan_edge.bundle import Bundle, Precision, read_bundle
+from cyclegan_edge.bundle import MULTIPLE, Bundle, Precision, read_bundle
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb
 
@@ -38,7 +38,8 @@ class Translator:
         passed_over: tuple[str, ...] = (),
     ) -> None:
         """Wrap an opened `backend`; `size` in px does not matter when `fit` is "native". Raises ConfigError."""
-        check_fit(fit, size)
+        self._multiple = bundle.manifest.multiple if bundle else MULTIPLE
+        check_fit(fit, size, self._multiple)
         self._backend = backend
         self.name = backend.name  # engine, version and precision: "onnxruntime 1.32.0 fp32"
         self.device = backend.device  # "CPU, 2 threads"
@@ -69,7 +70,7 @@ class Translator:
         content = read_bundle(Path(bundle))
         if size is None:
             size = content.manifest.size
-        check_fit(fit, size)  # before the engine, which takes seconds to open
+        check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
         backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
         return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over)
 
@@ -82,7 +83,7 @@ class Translator:
         """uint8 (H, W, 3) -> (1, h, w, 3), fitted. Raises ImageError."""
         check_rgb(image)
         height, width = image.shape[:2]
-        shape = fitted_shape(height, width, fit=self.fit, size=self.size)
+        shape = fitted_shape(height, width, fit=self.fit, size=self.size, multiple=self._multiple)
         if shape == (height, width):
             return np.ascontiguousarray(image)[np.newaxis]
         if self.fit != "native":

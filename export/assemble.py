@@ -11,17 +11,15 @@ import numpy.typing as npt
 from torch import nn
 
 from cyclegan_edge.backends.ort import OrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Precision, Source, read_bundle, write_manifest
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.importer import Trained, open_generator
 from cyclegan_edge.export.to_onnx import reference, write_onnx
 from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, require
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images
 from cyclegan_edge.scenes import render
-from cyclegan_edge.settings import to_mapping
-from cyclegan_edge.train.checkpoint import load_generator
-from cyclegan_edge.train.config import TrainConfig
 
 Report = Callable[[str], None]  # hears one line about each thing that was done
 
@@ -34,24 +32,28 @@ def export_checkpoint(
     Raises CheckpointError for the checkpoint, DataError for the pictures, ExportError when a graph cannot be made or
     differs from PyTorch by more than its bound.
     """
-    trained, generator, step = load_generator(checkpoint, config.direction)
+    trained = open_generator(checkpoint, config.direction)
+    if trained.found:
+        report(f"{checkpoint.name}: {', '.join(trained.found)}.")
     pictures, where = _pictures(trained, config)
-    report(f"Comparing on {len(pictures)} {where}, {trained.size} px.")
+    report(f"Direction {trained.direction}, comparing on {len(pictures)} {where}, {trained.size} px.")
     with atomic_folder(folder) as partial:
         bundle = Bundle(
             partial,
             Manifest(
                 name=folder.name,
-                direction=config.direction,
+                direction=trained.direction,
                 size=trained.size,
-                architecture=to_mapping(trained.generator),
-                source=Source(file=checkpoint.name, sha256=sha256(checkpoint), step=step),
+                architecture=dict(trained.architecture),
+                source=trained.source,
                 artifacts=(),
                 versions=_versions(),
+                multiple=trained.multiple,
+                domains=trained.domains,
             ),
         )
         for precision in ("fp32", "fp16") if config.fp16 else ("fp32",):
-            bundle = _add_graph(bundle, generator, precision, pictures, report)
+            bundle = _add_graph(bundle, trained.generator, precision, pictures, report)
         write_manifest(partial, bundle.manifest)
     return read_bundle(folder)
 
@@ -65,7 +67,7 @@ def _add_graph(
 ) -> Bundle:
     """Write one graph, compare it with PyTorch as a device would run it, and add it to the bundle."""
     path = bundle.folder / f"generator-{precision}.onnx"
-    write_onnx(generator, path, precision=precision)
+    write_onnx(generator, path, precision=precision, multiple=bundle.manifest.multiple)
     graph = Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path))
     backend = OrtBackend(bundle.with_artifact(graph), precision=precision)
     parity = measure(reference(generator), backend.run, pictures, bound_levels=BOUND_LEVELS[precision])
@@ -77,21 +79,17 @@ def _add_graph(
     return bundle.with_artifact(replace(graph, parity=parity))
 
 
-def _pictures(trained: TrainConfig, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:
+def _pictures(trained: Trained, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:
     """Pictures to compare on, and where they are from."""
-    domain = config.direction[0].upper()
-    candidates = (
-        [config.pictures]
-        if config.pictures
-        else [Path(trained.data) / f"test{domain}", Path(trained.data) / f"train{domain}"]
-    )
-    for folder in candidates:
+    domain = trained.direction[0].upper()
+    own = [trained.data / f"test{domain}", trained.data / f"train{domain}"] if trained.data else []
+    for folder in [config.pictures] if config.pictures else own:
         if folder.is_dir() and list_images(folder):
             return load_pictures(folder, size=trained.size, most=config.compare), f"pictures of {folder}"
     if config.pictures:
         raise DataError(f"{config.pictures} holds no pictures to compare on; name a folder with JPEG or PNG files.")
     scenes = [render(seed, "summer", size=(trained.size, trained.size)) for seed in range(config.compare)]
-    return scenes, f"rendered landscapes, as {trained.data} is not there"
+    return scenes, "rendered landscapes" + (f", as {trained.data} is not there" if trained.data else "")
 
 
 def _versions() -> dict[str, str]:

@@ -24,13 +24,15 @@ from cyclegan_edge.scenes import render
 _COMPARED = 8  # rendered landscapes
 
 
-def default_shapes(size: int) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
+def default_shapes(
+    size: int, multiple: int = MULTIPLE
+) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
     """(N, H, W) of the smallest, the best and the largest input of an engine for a model trained at `size` px.
 
     Best is a 16:9 camera frame fitted to the model; half and double that are there for speed and for sharpness.
     """
-    wide = round(size * 16 / 9 / MULTIPLE) * MULTIPLE
-    half = size // 2 // MULTIPLE * MULTIPLE
+    wide = round(size * 16 / 9 / multiple) * multiple
+    half = max(1, size // 2 // multiple) * multiple
     return (1, half, half), (1, size, wide), (1, 2 * size, 2 * wide)
 
 
@@ -57,7 +59,8 @@ def add_engine(
             f"{folder} holds no {needed} graph, which TensorRT {version} needs; export it again with --fp16."
         )
     size = bundle.manifest.size
-    config = EngineConfig(shapes=default_shapes(size), precision=precision, timing_caches=user_timing_caches())
+    shapes = default_shapes(size, bundle.manifest.multiple)
+    config = EngineConfig(shapes=shapes, precision=precision, timing_caches=user_timing_caches())
     built = build_engine(bundle.path(graph), config, report=report)
     path = folder / f"generator-{precision}.engine"
     with atomic_file(path) as partial:

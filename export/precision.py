@@ -15,7 +15,7 @@ class Float32InstanceNorm(nn.Module):
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm = norm.float()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.float()).half()  # type: ignore[no-any-return]

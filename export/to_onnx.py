@@ -1,6 +1,6 @@
 """A generator becomes one ONNX file that takes and gives pictures as they are.
 
-    image       uint8 (N, H, W, 3) RGB      N, H, W dynamic, H and W multiples of 4
+    image       uint8 (N, H, W, 3) RGB      N, H, W dynamic, H and W multiples of 4, or of what a U-Net needs
     translated  uint8 (N, H, W, 3) RGB      the same shape
 
 Normalisation to -1..1, the layout, tanh back to 0..255 and rounding are nodes of the graph, so no caller can get them
@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import nn
 
-from cyclegan_edge.bundle import Precision
+from cyclegan_edge.bundle import MULTIPLE, Precision
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.verify import Run
@@ -24,7 +24,6 @@ from cyclegan_edge.files import atomic_file
 from cyclegan_edge.train.pictures import PictureGenerator, translate_with
 
 OPSET = 18
-_TRACED = (2, 64, 72)  # N, H, W while tracing: all different from 1 and from each other, so none becomes a constant
 
 
 def picture_generator(generator: nn.Module, precision: Precision) -> PictureGenerator:
@@ -39,10 +38,14 @@ def reference(generator: nn.Module) -> Run:
     return translate_with(generator)
 
 
-def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32") -> None:
-    """Trace `generator` and write `path` atomically. Raises ExportError when torch or ONNX refuses the graph."""
+def write_onnx(generator: nn.Module, path: Path, *, precision: Precision = "fp32", multiple: int = MULTIPLE) -> None:
+    """Trace `generator` and write `path` atomically. Raises ExportError when torch or ONNX refuses the graph.
+
+    multiple   px, what H and W are multiples of
+    """
     module = picture_generator(generator, precision)
-    example = torch.zeros(*_TRACED, 3, dtype=torch.uint8)
+    traced = max(64 // multiple, 2) * multiple  # N, H, W differ from 1 and from each other, also where they are
+    example = torch.zeros(2, traced, traced + 2 * multiple, 3, dtype=torch.uint8)  # smallest, so none is a constant
     onnxscript_log = logging.getLogger("onnxscript")
     level = onnxscript_log.level
     try:

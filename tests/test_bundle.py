@@ -20,6 +20,14 @@ def test_a_manifest_comes_back_as_it_was_written(tiny_bundle: Path) -> None:
     assert read_bundle(tiny_bundle) == bundle
 
 
+def test_a_manifest_that_names_no_multiple_means_4(tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
+    del manifest["multiple"]
+    (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
+
+    assert read_bundle(tiny_bundle).manifest.multiple == 4
+
+
 def test_artifacts_are_found_by_format_and_precision(tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
 
@@ -53,6 +61,10 @@ def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
         (lambda it: it.update(licence="MIT"), "unknown entry 'licence'"),
         (lambda it: it["source"].update(url="x"), "source has the unknown entry 'url'"),
         (lambda it: it.pop("artifacts"), "lacks the entry 'artifacts'"),
+        (lambda it: it.update(multiple=6), "has the multiple 6, expected one of 4 from 4 to 4096"),
+        (lambda it: it.update(multiple=0), "has the multiple 0"),
+        (lambda it: it.update(multiple=1 << 20), "has the multiple 1048576"),
+        (lambda it: it.update(domains=["horse"]), "domains has the value"),
         (lambda it: it.update(size="256"), "size has the value '256', expected int"),
         (lambda it: it.update(size=True), "size has the value True, expected int"),
         (lambda it: it.update(direction="up"), "direction has the value 'up'"),

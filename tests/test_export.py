@@ -18,6 +18,7 @@ from cyclegan_edge.errors import BundleError, DataError, ExportError
 from cyclegan_edge.export import assemble
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.engine import default_shapes
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
 from cyclegan_edge.export.verify import BOUND_LEVELS, measure, require
@@ -34,7 +35,7 @@ SMALL = GeneratorConfig(width=8, blocks=2)
 
 def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
     generator = ResnetGenerator(config).eval()
-    start_weights(generator, "normal", 0.02, torch.Generator().manual_seed(0))
+    start_weights(generator, torch.Generator().manual_seed(0))
     with torch.no_grad():
         last = generator.model[-2]
         assert isinstance(last, nn.Conv2d)
@@ -151,6 +152,11 @@ def test_half_precision_survives_large_activations_before_a_norm(scale: float) -
 
     error = (found - expected).square().mean()
     assert 10 * torch.log10(4 / error).item() > 55  # dB, signal range 2
+
+
+def test_an_engine_s_shapes_are_multiples_of_the_model_s() -> None:
+    assert default_shapes(256) == ((1, 128, 128), (1, 256, 456), (1, 512, 912))
+    assert default_shapes(256, 256) == ((1, 256, 256), (1, 256, 512), (1, 512, 1024))
 
 
 def test_half_convolutions_leaves_the_original_as_it_is() -> None:

@@ -13,7 +13,16 @@ import cyclegan_edge
 PACKAGE = Path(cyclegan_edge.__file__).parent
 LAYERS = ["cli", "export", "train", "runtime", "_core"]
 MODULES = sorted(path for layer in ["", *LAYERS[:3]] for path in (PACKAGE / layer).rglob("*.py"))
-TRAINING_ONLY = {"onnx", "onnxscript", "tensorboard", "torch", "torch_fidelity", "torchvision", "webdataset"}
+TRAINING_ONLY = {
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "tensorboard",
+    "torch",
+    "torch_fidelity",
+    "torchvision",
+    "webdataset",
+}
 
 
 def layer_of(module: str) -> str:

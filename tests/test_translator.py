@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cyclegan_edge import Fit, Translator
+from cyclegan_edge.bundle import read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
 from cyclegan_edge.geometry import MIN_SIDE, fitted_shape
 from cyclegan_edge.preprocess import resize
@@ -101,6 +103,21 @@ def test_fitted_shapes(height: int, width: int, fit: Fit, size: int, expected: t
 
 
 @pytest.mark.parametrize(
+    ("height", "width", "fit", "expected"),
+    [
+        (480, 640, "aspect", (256, 384)),  # 341.3 to the nearest multiple of 128
+        (480, 640, "stretch", (256, 256)),
+        (480, 640, "native", (512, 640)),
+        (1, 1, "native", (128, 128)),
+    ],
+)
+def test_fitted_shapes_of_a_u_net_are_multiples_of_its_own(
+    height: int, width: int, fit: Fit, expected: tuple[int, int]
+) -> None:
+    assert fitted_shape(height, width, fit=fit, size=256, multiple=128) == expected
+
+
+@pytest.mark.parametrize(
     ("height", "width", "fit", "sentence"),
     [
         (1, 10_000, "aspect", r"10000x1 px would be translated at 2560000x256 px .* smaller size or the fit 'stretch'"),
@@ -149,6 +166,19 @@ def test_load_takes_the_size_of_the_model(tiny_bundle: Path, rng: np.random.Gene
     assert translator.name.startswith("onnxruntime ")
     assert translator.device.startswith(("CPU", "CUDA"))
     np.testing.assert_array_equal(translator(image), 255 - image)
+
+
+def test_load_takes_the_multiple_of_the_model(tiny_bundle: Path, rng: np.random.Generator) -> None:
+    manifest = read_bundle(tiny_bundle).manifest
+    write_manifest(tiny_bundle, replace(manifest, multiple=128, size=128))
+    image = rng.integers(0, 256, (50, 170, 3), dtype=np.uint8)
+
+    translator = Translator.load(tiny_bundle, fit="native")
+
+    assert translator.prepare(image).shape == (1, 128, 256, 3)
+    np.testing.assert_array_equal(translator(image), 255 - image)
+    with pytest.raises(ConfigError, match=r"size is 100, .* multiple of 128 and at least 128; try 128"):
+        Translator.load(tiny_bundle, size=100)
 
 
 def test_load_refuses_before_opening_an_engine(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Model:
     kind: Literal["checkpoint", "bundle"]
     path: str
     sha256: str  # of the checkpoint, or of the bundle's manifest, which holds the hashes of its files
-    step: int  # optimiser steps taken
+    step: int | None  # optimiser steps taken; None where the checkpoint does not say
     direction: Direction
     engine: str  # "torch 2.14.1", "onnxruntime 1.32.0 fp32"
     device: str

@@ -86,7 +86,7 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainState:
             new_discriminator(config.discriminator, channels_b),
         )
     for _, network in networks.items():
-        start_weights(network, config.start, config.start_gain, random)
+        start_weights(network, random, config.start, config.start_gain)
         network.to(device)
     fp16 = config.speed.precision == "fp16"
     return TrainState(

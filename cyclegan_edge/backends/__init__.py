@@ -24,7 +24,7 @@ INSTALL = {  # engine, which is also the name of its module: the command that ad
 class Backend(Protocol):
     """One loaded generator.
 
-    `run` takes and gives uint8 (N, H, W, 3) RGB arrays of the same shape; H and W are multiples of 4.
+    `run` takes and gives uint8 (N, H, W, 3) RGB arrays of the same shape; H and W are multiples of the manifest's.
     It raises EngineError for a shape that the engine was not built for.
     """
 

@@ -13,6 +13,7 @@ from cyclegan_edge.cli.demo import demo
 from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.evaluate import evaluate
 from cyclegan_edge.cli.export import export
+from cyclegan_edge.cli.import_ import import_
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.cli.webcam import webcam
@@ -23,6 +24,7 @@ EXTRAS = {  # package -> the extra that brings it
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
+    "safetensors": "export",
     "starlette": "web",
     "tensorboard": "train",
     "torch": "train,export",
@@ -61,6 +63,7 @@ def options(
 app.command()(train)
 app.command()(evaluate)
 app.command()(export)
+app.command("import")(import_)
 app.command()(webcam)
 app.command()(translate)
 app.command()(doctor)

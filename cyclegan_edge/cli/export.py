@@ -18,7 +18,10 @@ MODELS = Path("models")
 def export(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A run, a checkpoint, or a bundle that lacks its engine.", show_default="the newest run"),
+        typer.Argument(
+            help="A run, a checkpoint of any CycleGAN, or a bundle that lacks its engine.",
+            show_default="the newest run",
+        ),
     ] = None,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")
@@ -43,8 +46,8 @@ def export(
     else:
         from cyclegan_edge.export.config import ExportConfig
 
-        run, checkpoint = find_source(source)
-        bundle_name = name or (run.name if direction == "ab" else f"{run.name}-{direction}")
+        run_name, checkpoint = find_source(source)
+        bundle_name = name or directed(run_name, direction)
         config = ExportConfig(direction=direction, fp16=fp16, pictures=pictures, compare=compare)
         folder = export_to(checkpoint, MODELS / bundle_name, config)
     if fp16:
@@ -56,7 +59,7 @@ def export_to(checkpoint: Path, folder: Path, config: "ExportConfig") -> Path:
     """Export `checkpoint` to the bundle `folder`, saying what is done."""
     from cyclegan_edge.export.assemble import export_checkpoint
 
-    console.print(f"Exporting [bold]{checkpoint}[/bold], direction {config.direction}.")
+    console.print(f"Exporting [bold]{checkpoint}[/bold].")
     export_checkpoint(checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False))
     console.print(f"The bundle is [bold]{folder}[/bold].")
     return folder
@@ -84,14 +87,22 @@ def build_engine_in(folder: Path) -> None:
         add_engine(folder, report=report, say=lambda line: console.print(f"  {line}", markup=False))
 
 
-def find_source(source: Path | None) -> tuple[Path, Path]:
-    """The run and the checkpoint that `source` means: a run, a checkpoint file, or None for the newest run."""
+def directed(name: str, direction: Literal["ab", "ba"]) -> str:
+    """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
+    return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
+
+
+def find_source(source: Path | None) -> tuple[str, Path]:
+    """What to call it, and the checkpoint that `source` means: a run, anyone's file, or None for the newest run."""
+    from cyclegan_edge.cli.import_ import model_name
     from cyclegan_edge.cli.train import RUNS
     from cyclegan_edge.files import newest
     from cyclegan_edge.train.checkpoint import find_checkpoint
 
     if source is not None and source.is_file():
-        return source.resolve().parent.parent, source
+        folder = source.resolve().parent
+        ours = folder.name == "checkpoints" and source.stem.startswith("step_")
+        return (folder.parent.name if ours else model_name(source)), source
     run = source if source is not None else newest(RUNS, "checkpoints")
     if run is None:
         raise CheckpointError(
@@ -102,4 +113,4 @@ def find_source(source: Path | None) -> tuple[Path, Path]:
         raise CheckpointError(
             f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
         )
-    return run, checkpoint
+    return run.resolve().name, checkpoint

@@ -1,0 +1,296 @@
+"""Any file in: prefixes, nested dictionaries, old formats and our own runs are read, everything else is refused."""
+
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.export import weights as limits
+from cyclegan_edge.export.importer import Trained, open_generator, write_imported
+from cyclegan_edge.files import sha256
+from cyclegan_edge.settings import load_settings
+from cyclegan_edge.train.checkpoint import load_generator, save_checkpoint
+from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+from cyclegan_edge.train.state import new_state
+
+TINY = {"size": 32, "generator.width": 4, "generator.blocks": 1, "discriminator.width": 4}
+
+
+def generator(seed: int = 0) -> ResnetGenerator:
+    """Has the names of the reference."""
+    made = ResnetGenerator(GeneratorConfig(width=4, blocks=2)).eval()
+    start_weights(made, torch.Generator().manual_seed(seed))
+    return made
+
+
+def saved(content: object, path: Path, *, old: bool = False) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=not old)
+    return path
+
+
+def prefixed(prefix: str, weights: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": tensor for name, tensor in weights.items()}
+
+
+def same(trained: Trained, expected: nn.Module) -> bool:
+    found, wanted = trained.generator.state_dict(), expected.state_dict()
+    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+WRAPPED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "plain": lambda it: it,
+    "DataParallel": lambda it: prefixed("module.", it),
+    "compiled and parallel": lambda it: prefixed("_orig_mod.module.", it),
+    "state_dict": lambda it: {"state_dict": it, "epoch": 7},
+    "netG": lambda it: {"netG": prefixed("module.", it), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+    "model": lambda it: {"model": it},
+    "ema": lambda it: {"params": generator(1).state_dict(), "params_ema": it},
+    "Lightning": lambda it: {"state_dict": prefixed("netG_A.", it) | prefixed("netG_B.", generator(1).state_dict())},
+    "both": lambda it: {"G_BA": generator(1).state_dict(), "G_AB": it, "D_A": {"model.0.weight": torch.ones(1)}},
+    "stale": lambda it: {**it, "model.2.running_mean": torch.ones(4), "model.2.num_batches_tracked": torch.tensor(9)},
+    "only b": lambda it: {"netG_B2A": it},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_weights_are_found_in_whatever_is_around_them(wrap: str, tmp_path: Path) -> None:
+    path = saved(WRAPPED[wrap](generator().state_dict()), tmp_path / "G.pth")
+
+    trained = open_generator(path)
+
+    assert same(trained, generator())
+    assert not trained.generator.training
+    assert (trained.size, trained.multiple, trained.direction, trained.domains) == (256, 4, "ab", None)
+    assert trained.source.file == "G.pth"
+    assert trained.source.sha256 == sha256(path)
+    assert trained.source.step is None
+
+
+def test_the_direction_chooses_among_two(tmp_path: Path) -> None:
+    both = {"netG_A2B": generator(0).state_dict(), "netG_B2A": generator(1).state_dict()}
+    path = saved(both, tmp_path / "last.ckpt")
+
+    trained = open_generator(path, "ba")
+
+    assert same(trained, generator(1))
+    assert trained.direction == "ba"
+    assert "from the entry 'netG_B2A'" in trained.found
+
+
+def test_old_files_and_safetensors_are_read(tmp_path: Path) -> None:
+    old = saved(OrderedDict(generator().state_dict()), tmp_path / "old.pth", old=True)
+    save_file(dict(generator().state_dict()), tmp_path / "G.safetensors")
+
+    assert same(open_generator(old), generator())
+    assert same(open_generator(tmp_path / "G.safetensors"), generator())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_become_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    path = saved(generator().to(dtype).state_dict(), tmp_path / "G.pth")
+
+    assert same(open_generator(path), generator().to(dtype).float())
+
+
+def test_an_imported_file_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = saved(generator().state_dict(), tmp_path / "latest_net_G_B.pth")
+    trained = open_generator(path, "ba", size=128, domains=("horse", "zebra"))
+
+    write_imported(trained, tmp_path / "imported" / "zebra.safetensors")
+
+    again = open_generator(tmp_path / "imported" / "zebra.safetensors")
+    assert same(again, generator())
+    assert replace(again, generator=trained.generator) == trained
+    assert json.loads(metadata(tmp_path / "imported" / "zebra.safetensors")["architecture"])["blocks"] == [16, 16]
+
+
+def test_a_generator_without_norms_stays_one(tmp_path: Path) -> None:
+    path = saved(generator().state_dict(), tmp_path / "G.pth")
+    batch = torch.rand(1, 3, 16, 20) * 2 - 1
+    trained = open_generator(path, norm="none")
+
+    write_imported(trained, tmp_path / "G.safetensors")
+
+    again = open_generator(tmp_path / "G.safetensors")
+    assert again.architecture["norm"] == "none"
+    torch.testing.assert_close(again.generator(batch), trained.generator(batch), rtol=0, atol=0)
+
+
+def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
+    config = load_settings(TrainConfig, known={"data": str(tmp_path / "data"), **TINY})
+    checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
+    _, expected, _ = load_generator(checkpoint, "ba")
+
+    trained = open_generator(checkpoint, "ba")
+    write_imported(trained, tmp_path / "ours.safetensors")
+
+    again = open_generator(tmp_path / "ours.safetensors")
+    assert same(trained, expected)
+    assert same(again, expected)
+    assert (trained.data, trained.size, trained.source.step) == (tmp_path / "data", 32, 0)
+    assert (again.data, again.size, again.direction, again.source) == (None, 32, "ba", trained.source)
+
+
+def test_what_a_file_of_ours_says_itself_cannot_be_said_otherwise(tmp_path: Path) -> None:
+    config = load_settings(TrainConfig, known={"data": str(tmp_path), **TINY})
+    checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
+
+    with pytest.raises(ConfigError, match=r"size is 64, but .* was trained at 32 px"):
+        open_generator(checkpoint, size=64)
+    with pytest.raises(ConfigError, match=r"norm is 'none', but .* says it itself"):
+        open_generator(checkpoint, norm="none")
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, old: bool) -> None:
+    path = saved({**generator().state_dict(), "model.1.weight": Bomb(tmp_path / "ran")}, tmp_path / "G.pth", old=old)
+
+    with pytest.raises(CheckpointError, match=r"holds Python objects \(posix\.mkdir\), which could run any code"):
+        open_generator(path)
+
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_whole_module_is_refused_with_the_way_to_save_it(tmp_path: Path) -> None:
+    path = saved(nn.Sequential(nn.Conv2d(3, 3, 3)), tmp_path / "G.pth")
+
+    with pytest.raises(CheckpointError, match=r"save the weights alone with torch\.save\(generator\.state_dict\(\)"):
+        open_generator(path)
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "text": lambda content: b"no weights at all",
+    "html": lambda content: b"<!DOCTYPE html><html>not found</html>",
+    "plain pickle": lambda content: pickle.dumps([1, 2, 3], protocol=5),
+    "safetensors": lambda content: (1 << 60).to_bytes(8, "little") + b"{}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_refused(damage: str, tmp_path: Path) -> None:
+    path = saved(generator().state_dict(), tmp_path / "G.pth")
+    path.write_bytes(DAMAGED[damage](path.read_bytes()))
+
+    with pytest.raises(CheckpointError, match=r"is damaged or no \.pth, \.pt or \.safetensors file of weights"):
+        open_generator(path)
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"There is no file .*G\.pth"):
+        open_generator(tmp_path / "G.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({}, "holds no weights; save them with"),
+        ({"model.0.weight": torch.ones(1, dtype=torch.int64)}, "holds no weights"),
+        ([torch.ones(1)], "holds no weights"),
+        ({"model.0.weight": torch.ones(1, device="meta")}, "holds no weights"),
+        ({"model.0.weight": torch.ones(2, 2).to_sparse()}, "holds no weights"),
+        (
+            {f"conv{number}.weight": torch.ones(1) for number in range(5)},
+            "none of 'conv0.weight', 'conv1.weight', 'conv2.weight', ... fits one; known layouts are",
+        ),
+        (
+            {name: generator().state_dict() for name in ("left", "right")},
+            "has the generators 'left.', 'right.', and their names do not say which one is 'ab'",
+        ),
+    ],
+    ids=["nothing", "whole numbers", "list", "valueless", "sparse", "unknown", "two"],
+)
+def test_what_is_no_known_generator_is_refused(content: object, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        open_generator(saved(content, tmp_path / "G.pth"))
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "G.pth"
+    with path.open("wb") as file:
+        file.truncate(5 << 30)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match=r"has 5\.0 GiB, expected at most 4"):
+        open_generator(path)
+
+    path.unlink()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("G/data/0", bytes(1 << 21))
+    monkeypatch.setattr(limits, "MAX_BYTES", 1 << 20)
+    with pytest.raises(CheckpointError, match=r"unpacks to 0\.0 GiB"):
+        open_generator(path)
+
+
+def test_too_many_entries_or_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(generator().state_dict(), tmp_path / "G.pth")
+    endless: object = torch.ones(1)
+    for _ in range(5):  # each holds the one before a hundred times: ten thousand million values
+        endless = {str(number): endless for number in range(100)}
+
+    with pytest.raises(CheckpointError, match="more than 20000 entries"):
+        open_generator(saved(endless, tmp_path / "endless.pth"))
+    monkeypatch.setattr(limits, "MAX_VALUES", 1000)
+    with pytest.raises(CheckpointError, match="a generator of 0 million weights, expected at most 0"):
+        open_generator(path)
+    monkeypatch.setattr(limits, "MAX_ENTRIES", 3)
+    with pytest.raises(CheckpointError, match="more than 3 entries"):
+        open_generator(path)
+    save_file(dict(generator().state_dict()), tmp_path / "G.safetensors")
+    with pytest.raises(CheckpointError, match="more than 3 entries"):
+        open_generator(tmp_path / "G.safetensors")
+
+
+def test_a_size_that_the_generator_cannot_halve_is_refused(tmp_path: Path) -> None:
+    path = saved(generator().state_dict(), tmp_path / "G.pth")
+
+    with pytest.raises(ConfigError, match=r"size is 130, .* multiples of 4; try 128"):
+        open_generator(path, size=130)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"formt": 1}'])
+def test_an_imported_file_that_describes_itself_wrongly_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "G.safetensors"
+    save_file(dict(generator().state_dict()), path, {"cyclegan_edge": text})
+
+    with pytest.raises(CheckpointError, match="describes itself in a way that this version cannot read"):
+        open_generator(path)
+
+
+def test_an_imported_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "G.safetensors"
+    write_imported(open_generator(saved(generator().state_dict(), tmp_path / "G.pth")), path)
+    card = json.loads(metadata(path)["cyclegan_edge"])
+    weights: dict[str, Tensor] = load_file(path)
+    save_file(weights, path, {"cyclegan_edge": json.dumps({**card, "format": 2})})
+
+    with pytest.raises(CheckpointError, match="has format 2, this version reads 1"):
+        open_generator(path)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Of a safetensors file, read by hand: 8 bytes of length, then JSON."""
+    content = path.read_bytes()
+    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header["__metadata__"])

@@ -1,0 +1,409 @@
+"""Each published layout is recognised from its weights alone and gives the same picture as its original.
+
+The originals are written here from their published descriptions, in plain torch.nn: other code than that which rebuilds
+them, with dropout and in-place layers where they have them.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyclegan_edge import Translator
+from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.errors import CheckpointError
+from cyclegan_edge.export.assemble import export_checkpoint
+from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.layouts import NormChoice, recognise
+from cyclegan_edge.export.precision import half_convolutions
+from cyclegan_edge.export.to_onnx import picture_generator
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
+
+FILE = Path("file.pth")
+
+
+Norm = Callable[[int], nn.Module]
+
+
+class Block(nn.Module):
+    """The reference's residual block; `name` is what its Sequential is called, `convolution` what it convolves with."""
+
+    def __init__(
+        self, width: int, inner: int, norm: Norm, *, bias: bool, dropout: bool, separable: bool, name: str
+    ) -> None:
+        super().__init__()
+
+        def convolution(channels: int, wider: int) -> nn.Module:
+            return SeparableConv2d(channels, wider) if separable else nn.Conv2d(channels, wider, 3, bias=bias)
+
+        layers = [nn.ReflectionPad2d(1), convolution(width, inner), norm(inner), nn.ReLU(True)]
+        layers += [nn.Dropout(0.5)] if dropout else []
+        layers += [nn.ReflectionPad2d(1), convolution(inner, width), norm(width)]
+        self.name = name
+        self.add_module(name, nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.get_submodule(self.name)(x)  # type: ignore[no-any-return]
+
+
+class SeparableConv2d(nn.Module):
+    """GAN-Compression: depthwise, InstanceNorm, pointwise; always with bias."""
+
+    def __init__(self, channels: int, wider: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, groups=channels),
+            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, wider, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+class Downsample(nn.Module):
+    """Antialiased-CNNs with a filter of 3, as CUT takes it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("filt", (torch.outer(row, row) / 16).expand(channels, 1, 3, 3).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "reflect"), self.filt, stride=2, groups=x.shape[1])  # type: ignore[arg-type]
+
+
+class Upsample(nn.Module):
+    """Antialiased-CNNs with a filter of 4, as CUT takes it: pad, transposed convolution, crop."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        self.register_buffer("filt", (torch.outer(row, row) / 16).expand(channels, 1, 4, 4).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = functional.pad(x, (1, 1, 1, 1), "replicate")
+        wide = functional.conv_transpose2d(padded, self.filt, stride=2, padding=2, groups=x.shape[1])  # type: ignore[arg-type]
+        return wide[:, :, 1:, 1:][:, :, :-1, :-1]
+
+
+class Resnet(nn.Module):
+    """The ResNet generator in every published variant."""
+
+    def __init__(
+        self,
+        *,
+        down: tuple[int, int, int] = (6, 12, 24),
+        inner: tuple[int, ...] = (24, 24),
+        up: tuple[int, int] = (12, 6),
+        inputs: int = 3,
+        outputs: int = 3,
+        norm: Norm = nn.InstanceNorm2d,
+        bias: bool = True,
+        dropout: bool = False,
+        separable: bool = False,
+        antialias: bool = False,
+        antialias_up: bool = False,
+        resize: bool = False,
+        name: str = "conv_block",
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(inputs, down[0], 7, bias=bias),
+            norm(down[0]),
+            nn.ReLU(True),
+        ]
+        for channels, wider in [(down[0], down[1]), (down[1], down[2])]:
+            if antialias:
+                layers += [
+                    nn.Conv2d(channels, wider, 3, 1, 1, bias=bias),
+                    norm(wider),
+                    nn.ReLU(True),
+                    Downsample(wider),
+                ]
+            else:
+                layers += [nn.Conv2d(channels, wider, 3, 2, 1, bias=bias), norm(wider), nn.ReLU(True)]
+        for width in inner:
+            layers += [Block(down[2], width, norm, bias=bias, dropout=dropout, separable=separable, name=name)]
+        for channels, narrower in [(down[2], up[0]), (up[0], up[1])]:
+            if antialias_up:
+                layers += [Upsample(channels), nn.Conv2d(channels, narrower, 3, 1, 1, bias=bias)]
+            elif resize:
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(channels, narrower, 3, 1, 1, bias=bias)]
+            else:
+                layers += [nn.ConvTranspose2d(channels, narrower, 3, 2, 1, output_padding=1, bias=bias)]
+            layers += [norm(narrower), nn.ReLU(True)]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(up[1], outputs, 7), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+class UnetBlock(nn.Module):
+    """The reference's U-Net level, built from the inside outwards."""
+
+    def __init__(
+        self,
+        outer: int,
+        inner: int,
+        inside: nn.Module | None,
+        norm: Norm,
+        *,
+        bias: bool,
+        dropout: bool = False,
+        inputs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.outermost = inputs is not None
+        down = nn.Conv2d(inputs or outer, inner, 4, 2, 1, bias=bias)
+        up = nn.ConvTranspose2d(2 * inner if inside else inner, outer, 4, 2, 1, bias=bias or self.outermost)
+        if self.outermost:
+            assert inside is not None
+            layers = [down, inside, nn.ReLU(True), up, nn.Tanh()]
+        elif inside is None:
+            layers = [nn.LeakyReLU(0.2, True), down, nn.ReLU(True), up, norm(outer)]
+        else:
+            layers = [nn.LeakyReLU(0.2, True), down, norm(inner), inside, nn.ReLU(True), up, norm(outer)]
+            layers += [nn.Dropout(0.5)] if dropout else []
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.model(x)
+        return y if self.outermost else torch.cat([x, y], 1)
+
+
+class Unet(nn.Module):
+    """unet_128 has 7 levels, unet_256 has 8."""
+
+    def __init__(
+        self,
+        levels: int = 7,
+        width: int = 4,
+        *,
+        norm: Norm = nn.InstanceNorm2d,
+        bias: bool = True,
+        dropout: bool = False,
+        inputs: int = 3,
+        outputs: int = 3,
+    ) -> None:
+        super().__init__()
+        block = UnetBlock(8 * width, 8 * width, None, norm, bias=bias)
+        for _ in range(levels - 5):
+            block = UnetBlock(8 * width, 8 * width, block, norm, bias=bias, dropout=dropout)
+        for times in (4, 2, 1):
+            block = UnetBlock(times * width, 2 * times * width, block, norm, bias=bias)
+        self.model = UnetBlock(outputs, width, block, norm, bias=bias, inputs=inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+def with_random_weights(generator: nn.Module) -> nn.Module:
+    """`generator` in eval mode with weights large enough that a wrong layer shows, norms and statistics too."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in generator.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2.0, generator=random)
+            elif value.is_floating_point() and not name.endswith("filt"):
+                value.normal_(1.0 if value.ndim == 1 and name.endswith("weight") else 0.0, 0.1, generator=random)
+    return generator.eval()
+
+
+def state(generator: nn.Module) -> dict[str, Tensor]:
+    """What a file holds of it once its whole numbers are left out."""
+    return {name: value.clone() for name, value in generator.state_dict().items() if value.is_floating_point()}
+
+
+def picture(height: int = 64, width: int = 72, channels: int = 3) -> Tensor:
+    return torch.rand(2, channels, height, width, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+AFFINE = partial(nn.InstanceNorm2d, affine=True)
+BatchResnet = partial(Resnet, norm=nn.BatchNorm2d, bias=False)
+CASES: dict[str, tuple[nn.Module, str]] = {  # what was published, and what is said of its weights
+    "reference": (Resnet(inner=(24,) * 6), "ResNet, 6 blocks, 6 channels, instance norm$"),
+    "one block": (Resnet(inner=(24,)), "ResNet, 1 block, 6 channels, instance norm$"),
+    "dropout": (Resnet(dropout=True), "ResNet, 2 blocks, 6 channels, instance norm, dropout left out$"),
+    "affine": (Resnet(norm=AFFINE), "ResNet, 2 blocks, 6 channels, instance norm with weights$"),
+    "batch norm": (BatchResnet(), "ResNet, 2 blocks, 6 channels, batch norm with its running statistics, folded"),
+    "batch norm, dropout": (BatchResnet(dropout=True), "ResNet, .*, dropout left out$"),
+    "block, resize": (Resnet(resize=True, name="block"), "ResNet, 2 blocks, 6 channels, resized doubling, instance"),
+    "cut": (Resnet(antialias=True, antialias_up=True), "CUT ResNet, .*, blurred halving, blurred doubling, instance"),
+    "cut, no_antialias": (Resnet(antialias_up=True), "CUT ResNet, 2 blocks, 6 channels, blurred doubling, instance"),
+    "cut, no_antialias_up": (Resnet(antialias=True), "CUT ResNet, 2 blocks, 6 channels, blurred halving, instance"),
+    "cut, batch norm": (BatchResnet(antialias=True, antialias_up=True, dropout=True), "CUT ResNet, .* batch norm"),
+    "mobile": (Resnet(separable=True, dropout=True), "separable ResNet, 2 blocks, 6 channels, instance norm, dropout"),
+    "mobile, batch norm": (BatchResnet(separable=True, dropout=True, inner=(8, 24)), "separable ResNet, .* batch norm"),
+    "sub-mobile": (
+        Resnet(separable=True, dropout=True, down=(5, 8, 16), inner=(16, 7, 12), up=(9, 7)),
+        "separable ResNet, 3 blocks, 5 and 7 channels",
+    ),
+    "unet_128": (Unet(7), "U-Net, 7 levels, 4 channels, instance norm$"),
+    "unet_256": (Unet(8, dropout=True), "U-Net, 8 levels, 4 channels, instance norm$"),
+    "unet, batch norm": (Unet(5, norm=nn.BatchNorm2d, bias=False), "U-Net, 5 levels, 4 channels, batch norm"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_layout_is_recognised_and_gives_the_original_s_picture(case: str) -> None:
+    original, said = CASES[case]
+    with_random_weights(original)
+    levels = len([name for name, _ in original.named_modules() if isinstance(_, UnetBlock)])
+    batch = picture(2**levels, 2**levels * 2) if levels else picture()
+
+    found = recognise(state(original), FILE)
+
+    with torch.inference_mode():
+        expected = original(batch)
+        torch.testing.assert_close(found.generator(batch), expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.1, "the original's picture is grey, so nothing was compared"
+    assert re.match(said, ", ".join((found.name, *found.found)))
+
+
+@pytest.mark.parametrize(
+    "original", [Resnet(inputs=1, outputs=1), Unet(5, inputs=1, outputs=1)], ids=["resnet", "unet"]
+)
+def test_a_generator_of_grey_pictures_becomes_one_of_rgb(original: nn.Module) -> None:
+    with_random_weights(original)
+    batch = picture()[:, :, :32, :64]
+    grey = (batch * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+    found = recognise(state(original), FILE)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(found.generator(batch), original(grey).expand(2, 3, 32, 64), rtol=0, atol=1e-5)
+    assert found.found[-1] == "1 -> 1 colour channels"
+    assert (found.layout.inputs, found.layout.outputs) == (3, 3)
+
+
+def test_statistics_of_a_norm_without_weights_are_stale_and_dropped() -> None:
+    original = with_random_weights(Resnet())
+    stale = {f"model.{layer}.running_{kind}": torch.ones(6) for layer in (2, 5) for kind in ("mean", "var")}
+
+    found = recognise({**state(original), **stale}, FILE)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(found.generator(picture()), original(picture()), rtol=0, atol=1e-5)
+    assert "4 stale statistics dropped" in found.found
+
+
+def test_a_plain_resnet_has_the_names_of_ours() -> None:
+    found = recognise(
+        state(with_random_weights(Resnet(down=(4, 8, 16), inner=(16, 16), up=(8, 4), dropout=True))), FILE
+    )
+
+    ours = ResnetGenerator(GeneratorConfig(width=4, blocks=2))
+
+    assert ours.load_state_dict(found.generator.state_dict()).missing_keys == []
+
+
+def test_a_batch_norm_can_be_taken_from_each_picture_instead() -> None:
+    """What the reference's test.py shows, which leaves the network in training mode, for one picture at a time."""
+    original = with_random_weights(Resnet(norm=nn.BatchNorm2d, bias=False)).train()
+
+    found = recognise(state(original), FILE, norm="instance")
+
+    with torch.inference_mode():
+        torch.testing.assert_close(found.generator(picture()[:1]), original(picture()[:1]), rtol=0, atol=1e-5)
+
+
+def test_convolutions_without_bias_leave_the_norm_open() -> None:
+    weights = state(with_random_weights(Resnet(norm=lambda channels: nn.Identity(), bias=False)))
+
+    with pytest.raises(
+        CheckpointError, match=r"leaves open whether it normalises; .* --norm instance` or `--norm none`"
+    ):
+        recognise(weights, FILE)
+
+    none, instance = (recognise(weights, FILE, norm=norm).generator for norm in ("none", "instance"))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            none(picture()), with_random_weights(Resnet(norm=lambda channels: nn.Identity(), bias=False))(picture())
+        )
+        torch.testing.assert_close(
+            instance(picture()), with_random_weights(Resnet(bias=False))(picture()), rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("norm", "sentence"), [("batch", "no norms with weights and running"), ("none", "norms with weights")]
+)
+def test_a_norm_that_the_weights_contradict_is_refused(norm: NormChoice, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        recognise(state(Resnet(norm=AFFINE)), FILE, norm=norm)
+
+
+@pytest.mark.parametrize("case", ["affine", "cut", "sub-mobile", "unet_128"])
+def test_half_precision_keeps_the_picture(case: str) -> None:
+    original = with_random_weights(CASES[case][0])
+    batch = picture(128, 128)
+
+    found = half_convolutions(recognise(state(original), FILE).generator)(batch.half())
+
+    assert found.dtype == torch.float32
+    assert 10 * torch.log10(4 / (found - original(batch)).square().mean()).item() > 55  # dB, signal range 2
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
+    "more": (lambda it: it.update({"model.30.weight_u": torch.ones(3)}), "'model.30.weight_u' should not be there"),
+    "less": (lambda it: it.pop("model.11.conv_block.5.weight"), "'model.11.conv_block.5.weight' should"),
+    "shape": (
+        lambda it: it.update({"model.4.weight": torch.ones(12, 6, 5, 5)}),
+        r"'model.4.weight' has the shape \(12, 6, 5, 5\), expected \(12, 6, 3, 3\)",
+    ),
+    "first": (lambda it: it.pop("model.1.weight"), "2 convolutions before its blocks and 3 after"),
+    "three halvings": (
+        lambda it: it.update({"model.8.weight": torch.ones(12, 6, 3, 3)}),
+        "4 convolutions before its blocks and 3 after",
+    ),
+    "channels": (lambda it: it.update({"model.1.weight": torch.ones(6, 4, 7, 7)}), "turns 4 channels into 3"),
+    "no number": (
+        lambda it: it.update({"model.4.bias": torch.full((12,), torch.nan)}), "NaN or infinite values in 'model.4.bias'"
+    ),
+    "enormous": (
+        lambda it: it.update({"model.4.weight": torch.ones(1).expand(5000, 6, 3, 3)}),
+        "a layer has 5000 channels, more than 4096",
+    ),
+    "blocks": (
+        lambda it: it.update({f"model.{block}.conv_block.1.weight": torch.ones(1, 1, 1, 1) for block in range(10, 80)}),
+        "70 residual blocks, more than 64",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_does_not_fit_is_refused_by_name(change: str) -> None:
+    weights = state(Resnet())
+    edit, sentence = CHANGES[change]
+    edit(weights)
+
+    with pytest.raises(CheckpointError, match=sentence):
+        recognise(weights, FILE)
+
+
+@pytest.mark.parametrize(
+    ("case", "shape"), [("cut", (1, 40, 52, 3)), ("sub-mobile", (1, 40, 52, 3)), ("unet, batch norm", (1, 96, 64, 3))]
+)
+def test_the_graph_gives_the_original_s_picture(
+    case: str, shape: tuple[int, int, int, int], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    original = with_random_weights(CASES[case][0])
+    torch.save(original.state_dict(), tmp_path / "G.pth")
+    images = rng.integers(0, 256, shape, dtype=np.uint8)
+
+    bundle = export_checkpoint(tmp_path / "G.pth", tmp_path / "models" / "G", ExportConfig(compare=1))
+
+    assert bundle.manifest.multiple == (32 if "unet" in case else 4)
+    with torch.inference_mode():
+        expected = picture_generator(original, "fp32")(torch.from_numpy(images)).numpy()
+    assert np.abs(OrtBackend(bundle).run(images).astype(int) - expected.astype(int)).max() <= 1
+    translated = Translator.load(bundle.folder, engine="onnxruntime", fit="native")(images[0, :35, :41])
+    assert translated.shape == (35, 41, 3)
