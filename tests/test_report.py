@@ -302,6 +302,15 @@ def test_a_value_that_is_not_finite_leaves_a_gap() -> None:
     assert [piece.count(" ") for piece in raw.split("M")[1:]] == [2, 2, 1]  # two points, two points, and a dot
 
 
+def test_an_exact_curve_is_drawn_as_it_is() -> None:
+    values = [1.0] * 50 + [0.0] * 50
+
+    exact, noisy = (ElementTree.fromstring(draw("x", [Line("", curve(*values), noisy=n)])) for n in (False, True))
+
+    assert len({path.attrib["d"] for path in exact.iter("path") if "line-1" in path.attrib["class"]}) == 1
+    assert len({path.attrib["d"] for path in noisy.iter("path") if "line-1" in path.attrib["class"]}) == 2
+
+
 def test_what_the_chart_does_not_show_is_said() -> None:
     line = Line("A", curve(*np.linspace(1.0, 2.0, 500), 900.0, math.nan))
 

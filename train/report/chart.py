@@ -28,6 +28,12 @@ class Line:
 
     label: str
     curve: Curve
+    noisy: bool = True  # smoothed, with what was measured faint behind it
+
+    @property
+    def clear(self) -> Floats:
+        """The values of the strong line."""
+        return smooth(self.curve.values) if self.noisy else self.curve.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,6 @@ class Range:
 
 def draw(title: str, lines: Sequence[Line], mark: Mark | None = None) -> str:
     """One <svg> of up to four lines over the steps; only `title` and the labels are text from outside."""
-    smoothed = [smooth(line.curve.values) for line in lines]
     across = _steps_shown(lines)
     up = _values_shown(lines, mark)
     parts = [*_grid(up), *_step_labels(across)]
@@ -63,7 +68,7 @@ def draw(title: str, lines: Sequence[Line], mark: Mark | None = None) -> str:
     if mark is not None:
         y = _number(_y(up, mark.value) - _TOP)
         plot.append(f'<path class="mark" d="M0 {y}H{_INNER_WIDTH}"/>')
-    for kind, of in (("raw", [line.curve.values for line in lines]), ("smooth", smoothed)):
+    for kind, of in (("raw", [line.curve.values for line in lines]), ("smooth", [line.clear for line in lines])):
         for number, (line, values) in enumerate(zip(lines, of, strict=True), 1):
             kept = thin(values, POINTS)
             path = _path(across.share(line.curve.steps[kept].astype(np.float64)), up.share(values[kept]))
@@ -80,8 +85,7 @@ def describe(lines: Iterable[Line]) -> str:
     """The chart in words, for whoever cannot see it."""
     said = []
     for line in lines:
-        values = smooth(line.curve.values)
-        values = values[np.isfinite(values)]
+        values = line.clear[np.isfinite(line.clear)]
         course = f"from {short(values[0])} to {short(values[-1])}" if len(values) else "never finite"
         said.append(f"{line.label} {course}")
     return ", ".join(said)
@@ -101,11 +105,6 @@ def off_the_chart(lines: Sequence[Line], mark: Mark | None = None) -> Iterator[s
             at = int(np.argmax(beyond))
             count = int((beyond > 0).sum())
             yield f"{name}{count} of {len(values)} values lie outside, up to {short(values[at])} at step {steps[at]:,}."
-
-
-def last_value(curve: Curve) -> float:
-    """Where the smoothed line ends."""
-    return float(smooth(curve.values)[-1])
 
 
 def short(value: float) -> str:

@@ -26,8 +26,8 @@ GROUPS = {  # part of a tag before its slash -> title and introduction, in the o
 HINTS = (
     "Look at the samples first: no loss says whether a translation looks right.",
     "Cycle losses fall steeply, then slowly. If they rise again for long, the learning rate is too high.",
-    "GAN losses do not fall: generator and discriminator learn against each other. A discriminator that stays "
-    "near 0 has won, and the generators learn little from it; the warnings say so when it lasts.",
+    "GAN losses do not fall: generator and discriminator learn against each other. Except with wgangp, a "
+    "discriminator that stays near 0 has won and teaches little; the warnings say so when it lasts.",
     "Translations that equal their input, or look alike for different inputs, are failures that losses hide.",
     "The last steps count most: with a falling learning rate, much of the detail comes at the end.",
 )
@@ -85,6 +85,11 @@ def guide_of(tag: str, gan: str) -> Guide:
         note = _GAN_NOTES[gan][which]
         mark = Mark(_DRAWS[gan][which], "a draw") if gan in _DRAWS else None
     return Guide(_TITLES.get(tag) or readable(tag.rpartition("/")[2]), _UNITS.get(tag, ""), note, mark)
+
+
+def is_noisy(tag: str) -> bool:
+    """Whether a value says something only together with its neighbours, as that of a single batch does."""
+    return tag != "learning_rate" and not tag.startswith("evaluation/")
 
 
 def group_title(group: str) -> tuple[str, str]:

@@ -25,9 +25,18 @@ import torch
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, SinkError
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.train.report.chart import Line, draw, last_value, off_the_chart, short
+from cyclegan_edge.train.report.chart import Line, draw, off_the_chart, short
 from cyclegan_edge.train.report.curves import Curve, read_curves, time_spent
-from cyclegan_edge.train.report.guide import HINTS, Guide, group_order, group_title, guide_of, in_order, readable
+from cyclegan_edge.train.report.guide import (
+    HINTS,
+    Guide,
+    group_order,
+    group_title,
+    guide_of,
+    in_order,
+    is_noisy,
+    readable,
+)
 from cyclegan_edge.train.report.samples import samples_section
 from cyclegan_edge.train.report.tables import table
 
@@ -162,7 +171,7 @@ def _charts(curves: Mapping[str, Curve], gan: str) -> Iterator[str]:
     for tag, curve in curves.items():
         stem, label = _direction(tag)
         group = tag.partition("/")[0] if "/" in tag else ""
-        groups.setdefault(group, {}).setdefault(stem, []).append(Line(label, curve))
+        groups.setdefault(group, {}).setdefault(stem, []).append(Line(label, curve, noisy=is_noisy(tag)))
     for group in group_order(groups):
         title, introduction = group_title(group)
         intro = f'<p class="intro">{escape(introduction)}</p>' if introduction else ""
@@ -182,7 +191,7 @@ def _figure(guide: Guide, lines: Sequence[Line]) -> str:
     unit = f" <small>{escape(guide.unit)}</small>" if guide.unit else ""
     note = f"<p>{escape(guide.note)}</p>" if guide.note else ""
     legend = "".join(
-        f'<li><i class="line-{number}"></i>{escape(line.label)} <b>{short(last_value(line.curve))}</b></li>'
+        f'<li><i class="line-{number}"></i>{escape(line.label)} <b>{short(float(line.clear[-1]))}</b></li>'
         for number, line in enumerate(lines, 1)
     )
     if guide.mark:
