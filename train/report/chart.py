@@ -55,9 +55,6 @@ class Range:
         """Where values lie on the axis: 0 at its low end, 1 at its high end."""
         return np.asarray((values - self.low) / (self.high - self.low), np.float64)
 
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
 
 def draw(title: str, lines: Sequence[Line], mark: Mark | None = None) -> str:
     """One <svg> of up to four lines over the steps; only `title` and the labels are text from outside."""
