@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,9 +12,12 @@ import pytest
 import torch
 
 from cyclegan_edge.images import write_image
-from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.data import Crops, batches, find_pictures
-from cyclegan_edge.train.step import new_state, train_step
+from cyclegan_edge.train.config import OptimiserConfig, TrainConfig
+from cyclegan_edge.train.data import Crops, FolderPairs, batches, find_pictures
+from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
+from cyclegan_edge.train.speed import PLAIN, resolve
+from cyclegan_edge.train.state import new_state
+from cyclegan_edge.train.step import Step
 from cyclegan_edge.train.watch import REPEAT, Gan, Watch
 
 EVERY = 20  # steps between two logged ones
@@ -212,18 +216,27 @@ def test_a_healthy_run_is_not_warned_of(device: Literal["cpu", "cuda"], tmp_path
             coarse = rng.uniform(0, 255, (4, 4)).repeat(10, 0).repeat(10, 1)[..., None] * tint
             (tmp_path / domain).mkdir(exist_ok=True)
             write_image(tmp_path / domain / f"{number}.png", coarse.astype(np.uint8))
-    config = TrainConfig(data=tmp_path, size=32, width=4, blocks=1, discriminator_width=4, learning_rate=1e-3)
+    config = TrainConfig(
+        data=str(tmp_path),
+        size=32,
+        generator=GeneratorConfig(width=4, blocks=1),
+        discriminator=DiscriminatorConfig(width=4),
+        optimiser=OptimiserConfig(learning_rate=1e-3),
+        speed=PLAIN,
+    )
     state = new_state(config, torch.device(device))
-    crops = Crops(load_size=config.load_size, size=config.size, seed=0)
+    step_once = Step(state, config.objective, resolve(PLAIN, torch.device(device), size=32, batch=1))
+    crops = Crops(pictures=config.pictures, load_size=config.load_size, size=config.size, multiple=4, seed=0)
     watch, warnings = Watch(), list[str]()
 
-    pairs = batches(find_pictures(tmp_path), crops, batch=1, start=0, stop=100, workers=1)
-    for real_a, real_b in pairs:
-        losses, made = train_step(state, real_a.to(device), real_b.to(device), cycle_weight=10.0, identity_weight=5.0)
+    pairs = batches(FolderPairs(find_pictures(tmp_path), 0), crops, batch=1, start=0, workers=1)
+    for real_a, real_b in islice(pairs, 100):
+        losses, made = step_once(real_a.to(device), real_b.to(device))
         step = state.step * 60
         warnings += watch.losses(step, {name: value.item() for name, value in losses.items()})
         if state.step % 4 == 0:
             warnings += watch.pictures(step, "ab", made.real_a, made.fake_b)
             warnings += watch.pictures(step, "ba", made.real_b, made.fake_a)
+    pairs.close()
 
     assert warnings == []

@@ -118,7 +118,7 @@ def load_checkpoint(
             replay.load_state_dict({"pictures": pictures, "random": content[name]["random"]})
         state.step, state.pairs = int(content["step"]), int(content["pairs"])
         state.seconds, state.back_off = float(content["seconds"]), float(content["back_off"])
-        state.best, state.watch = dict(content["best"]), dict(content["watch"])
+        state.best, state.watch = dict(content["best"]), content["watch"]
         state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), int(content["cycle_count"])
         state.bad_steps = content["bad_steps"].to(device)
         _set_random_states(content["random"])

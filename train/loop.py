@@ -1,36 +1,22 @@
-"""The training loop: settings and pairs in, checkpoints, samples and TensorBoard curves out.
+"""The training loop: settings and pairs in, a trained run out, step by step."""
 
-runs/<name>/settings.toml             what decides the weights
-runs/<name>/checkpoints/step_N.pt     the last ones, and best.pt when the run is evaluated
-runs/<name>/samples/step_N.jpg        per domain: real, translated, there and back
-runs/<name>/events.out.tfevents...    losses, gradients, learning rate, pairs per second, share of waiting, memory
-"""
-
-import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid
 
 from cyclegan_edge.errors import ConfigError, TrainError
-from cyclegan_edge.files import atomic_file
-from cyclegan_edge.images import write_image
-from cyclegan_edge.settings import to_mapping, to_toml
-from cyclegan_edge.train.best import Judge
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data import Batch, Crops, Pairs, batches
+from cyclegan_edge.train.outputs import Outputs, gradient_norms, memory
 from cyclegan_edge.train.ranks import Ranks
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
 from cyclegan_edge.train.speed import Speed, allow_tf32, resolve
 from cyclegan_edge.train.state import TrainState, new_state
-from cyclegan_edge.train.step import Losses, Pictures, Step
+from cyclegan_edge.train.step import Losses, Step
 
 BORNE = 50  # steps in a row with losses that are no numbers, after which a run gives up
 
@@ -48,7 +34,7 @@ class Progress:
     losses: dict[str, float] | None  # unweighted, of this step; None between two logged steps
     sample: Path | None = None  # written at this step
     checkpoint: Path | None = None  # written at this step
-    warnings: tuple[str, ...] = field(default=())  # sentences about trouble
+    warnings: tuple[str, ...] = ()  # sentences about trouble
 
 
 def choose_device(config: TrainConfig) -> torch.device:
@@ -88,7 +74,7 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks | None = None,
 ) -> Iterator[Progress]:
-    """Train, yielding after every step, and leave a checkpoint at the end.
+    """Train, yielding after every step, and leave a checkpoint and a report at the end.
 
     `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run
     ends; continuing it later gives what an uninterrupted run would have given. `ranks` are the processes that train
@@ -101,13 +87,11 @@ def fit(
     state = load_checkpoint(resume, device, config)[1] if resume else new_state(config, device)
     if not ranks.first:
         torch.manual_seed(hash((config.seed, ranks.rank, state.step)))
-    writer = _open(run, config, state) if ranks.first else None
-    judge = Judge(config, device) if config.output.evaluate_every and ranks.first else None
+    outputs = Outputs(run, config, state, device) if ranks.first else None
     step = Step(state, config.objective, speed, ranks)
     waited = _Waited(_crops(config, pairs, state, ranks, pin=device.type == "cuda"))
-    pace = _Pace()
+    pace, clock = _Pace(config.batch), _Clock(state, config, ranks)
     steps_per_epoch = max(1, len(pairs) // config.batch)
-    began, before = time.monotonic(), state.seconds
     try:
         while not is_over(config.schedule, at := Position(state.step, steps_per_epoch, state.seconds)):
             rate = config.optimiser.learning_rate * state.back_off
@@ -117,32 +101,28 @@ def fit(
             losses, pictures = step(real_a.to(device, non_blocking=True), real_b.to(device, non_blocking=True))
             if state.step % steps_per_epoch == 0:
                 _end_epoch(config, state, ranks)
-            seconds = before + time.monotonic() - began
-            state.seconds = ranks.first_says(seconds) if config.schedule.minutes is not None else seconds
+            clock.tick()
+            pace.tick()
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or ranks.any(stop())
-            pace.tick(config.batch)
-            scalars: dict[str, float] = {}
-            logged: dict[str, float] | None = None
-            warnings: tuple[str, ...] = ()
+
+            logged, sample, checkpoint, best = None, None, None, False
+            warnings: list[str] = []
             if last or state.step % config.output.log_every == 0:
                 logged = _read(losses, ranks)
-                warnings = _back_off(state, run)
-                scalars |= {f"loss/{name}": value for name, value in logged.items()}
-                scalars |= _gradient_norms(state) | _machine(device)
-                scalars |= {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": waited.share()}
-            best = False
-            if judge and (last or state.step % config.output.evaluate_every == 0):
-                figures, best = judge(state)
-                scalars |= {f"evaluation/{name}": value for name, value in figures.items()}
-            if writer:
-                for name, value in scalars.items():
-                    writer.add_scalar(name, value, state.step)
-            sample = checkpoint = None
-            if writer and (last or state.step % config.output.sample_every == 0):
-                sample = _save_sample(run, writer, pictures, state.step)
-            if writer and (last or best or state.step % config.output.save_every == 0):
-                checkpoint = save_checkpoint(run, config, state, best=best)
+                warnings += _back_off(state, run)
+                scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": waited.share()}
+                if outputs:
+                    warnings += outputs.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
+            if outputs:
+                if last or state.step % config.output.sample_every == 0:
+                    sample, seen = outputs.sample(pictures)
+                    warnings += seen
+                if last or state.step % (config.output.evaluate_every or state.step + 1) == 0:
+                    best = outputs.is_best()
+                outputs.note(warnings)
+                if last or best or state.step % config.output.save_every == 0:
+                    checkpoint = outputs.save(best=best)
             yield Progress(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),
@@ -151,25 +131,14 @@ def fit(
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
-                warnings=warnings,
+                warnings=tuple(warnings),
             )
             if last:
                 break
     finally:
         waited.close()
-        if writer:
-            writer.close()
-
-
-def _open(run: Path, config: TrainConfig, state: TrainState) -> SummaryWriter:
-    run.mkdir(parents=True, exist_ok=True)
-    with atomic_file(run / "settings.toml") as partial:
-        partial.write_text(to_toml(config), encoding="utf-8")
-    if config.output.wandb:
-        import wandb
-
-        wandb.init(project="cyclegan-edge", name=run.name, dir=run, config=to_mapping(config), sync_tensorboard=True)
-    return SummaryWriter(str(run), purge_step=state.step + 1)
+        if outputs:
+            outputs.close()
 
 
 def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *, pin: bool) -> Iterator[Batch]:
@@ -219,16 +188,28 @@ class _Waited:
 class _Pace:
     """Pairs per second over the last steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
         self._times = [time.monotonic()]
-        self._pairs = 0
 
-    def tick(self, pairs: int) -> None:
+    def tick(self) -> None:
         self._times = [*self._times[-_SMOOTHING:], time.monotonic()]
-        self._pairs = pairs
 
     def __call__(self) -> float:
-        return self._pairs * (len(self._times) - 1) / (self._times[-1] - self._times[0])
+        return self._batch * (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+
+class _Clock:
+    """Counts the seconds in training; when they end the run, all processes go by those of the first."""
+
+    def __init__(self, state: TrainState, config: TrainConfig, ranks: Ranks) -> None:
+        self._state, self._ranks = state, ranks
+        self._shared = config.schedule.minutes is not None
+        self._began = time.monotonic() - state.seconds
+
+    def tick(self) -> None:
+        seconds = time.monotonic() - self._began
+        self._state.seconds = self._ranks.first_says(seconds) if self._shared else seconds
 
 
 def _set_learning_rate(state: TrainState, rate: float) -> None:
@@ -248,11 +229,11 @@ def _read(losses: Losses, ranks: Ranks) -> dict[str, float]:
     return dict(zip(names, ranks.mean(torch.stack(values)).tolist(), strict=True))  # one wait for the device, not eight
 
 
-def _back_off(state: TrainState, run: Path) -> tuple[str, ...]:
+def _back_off(state: TrainState, run: Path) -> list[str]:
     """Halve the learning rate while losses are no numbers (their updates were skipped), and give up in the end."""
     bad = int(state.bad_steps)
     if bad == 0:
-        return ()
+        return []
     if bad >= BORNE:
         good = find_checkpoint(run)
         raise TrainError(
@@ -262,53 +243,7 @@ def _back_off(state: TrainState, run: Path) -> tuple[str, ...]:
             "or with --set speed.precision=fp32."
         )
     state.back_off /= 2.0
-    return (
-        f"step {state.step}: the losses were not numbers for {bad} steps in a row; those updates were skipped and the "
-        f"learning rate is halved from here on.",
-    )
-
-
-def _gradient_norms(state: TrainState) -> dict[str, float]:
-    """Of the last update."""
-    optimisers = {"generators": state.generators, "discriminators": state.discriminators}
-    norms = {
-        f"gradient_norm/{name}": torch.nn.utils.get_total_norm(
-            [
-                parameter.grad
-                for group in optimiser.param_groups
-                for parameter in group["params"]
-                if parameter.grad is not None
-            ]
-        )
-        for name, optimiser in optimisers.items()
-    }
-    scale = state.scaler.get_scale()
-    return {name: float(norm) / scale for name, norm in norms.items()}
-
-
-def _machine(device: torch.device) -> dict[str, float]:
-    if device.type == "cuda":
-        return {"memory_gib": torch.cuda.max_memory_allocated(device) / 2**30}
-    return {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
-
-
-def _save_sample(run: Path, writer: SummaryWriter, pictures: Pictures, step: int) -> Path:
-    """Two rows from the first pair of the batch: real A, as B, back to A; real B, as A, back to B."""
-    rows = (
-        pictures.real_a, pictures.fake_b, pictures.cycled_a,
-        pictures.real_b, pictures.fake_a, pictures.cycled_b,
-    )  # fmt: skip
-    shown = [picture[0].float().expand(3, -1, -1) for picture in rows]
-    height, width = (max(picture.shape[side] for picture in shown) for side in (1, 2))
-    padded = [torch.nn.functional.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in shown]
-    image = _to_uint8(make_grid(torch.stack(padded), nrow=3, normalize=True, value_range=(-1, 1)))
-    writer.add_image("sample", image, step, dataformats="HWC")
-    path = run / "samples" / f"step_{step:07d}.jpg"
-    path.parent.mkdir(exist_ok=True)
-    write_image(path, image)
-    return path
-
-
-def _to_uint8(grid: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """(3, H, W) in 0..1 -> (H, W, 3) uint8; what is no number becomes black."""
-    return (grid.nan_to_num(nan=0.0) * 255.0).round().byte().permute(1, 2, 0).cpu().numpy()
+    return [
+        f"Step {state.step}: the losses were not numbers for {bad} steps in a row; those updates were skipped and the "
+        f"learning rate is halved from here on."
+    ]
