@@ -1,0 +1,40 @@
+"""What every converted file goes through before a bundle names it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.export.verify import BOUND_LEVELS, Run, measure, require
+from cyclegan_edge.scenes import render
+
+Say = Callable[[str], None]  # hears one line about each thing that was done
+
+_COMPARED = 8  # rendered landscapes, where no pictures of the run are at hand
+
+
+def landscapes(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
+    """Pictures to compare on when there is only the bundle: (S, S, 3) uint8 each, S the size it was trained at."""
+    size = bundle.manifest.size
+    return [render(seed, "summer", size=(size, size)) for seed in range(_COMPARED)]
+
+
+def kept(
+    bundle: Bundle,
+    artifact: Artifact,
+    found: Run,
+    expected: Run,
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    say: Say,
+) -> Bundle:
+    """The bundle with `artifact`, once `found`, which runs it, gives what `expected` gives. Raises ExportError."""
+    parity = measure(expected, found, pictures, bound_levels=BOUND_LEVELS[artifact.precision])
+    require(parity, artifact.file)
+    size = sum((bundle.folder / part.file).stat().st_size for part in artifact.files())
+    say(
+        f"{artifact.file}: {size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
+        f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
+    )
+    return bundle.with_artifact(replace(artifact, parity=parity))
