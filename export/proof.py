@@ -1,7 +1,10 @@
 """What every converted file goes through before a bundle names it."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,18 @@ def landscapes(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
     """Pictures to compare on when there is only the bundle: (S, S, 3) uint8 each, S the size it was trained at."""
     size = bundle.manifest.size
     return [render(seed, "summer", size=(size, size)) for seed in range(_COMPARED)]
+
+
+@contextlib.contextmanager
+def staged(bundle: Bundle) -> Iterator[Bundle]:
+    """The bundle in an empty folder within its own; when the block ends well, what was written there moves up.
+
+    Until then, and when the block raises, older files of the same name stay as they are.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=bundle.folder) as folder:
+        yield Bundle(Path(folder), bundle.manifest)
+        for path in Path(folder).iterdir():
+            path.replace(bundle.folder / path.name)
 
 
 def kept(

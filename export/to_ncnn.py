@@ -22,7 +22,7 @@ from cyclegan_edge.backends.nc import NcnnBackend
 from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Part, Precision, read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError
-from cyclegan_edge.export.proof import Say, kept, landscapes
+from cyclegan_edge.export.proof import Say, kept, landscapes, staged
 from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file, sha256
 
@@ -53,8 +53,8 @@ def with_ncnn(
     graph = bundle.artifact("onnx", "fp32")
     if graph is None:
         raise BundleError(f"{bundle.folder} holds no fp32 ONNX graph to convert; export the model again.")
-    param, weights = (bundle.folder / f"generator-{precision}.ncnn.{suffix}" for suffix in ("param", "bin"))
-    try:
+    with staged(bundle) as stage:
+        param, weights = (stage.folder / f"generator-{precision}.ncnn.{suffix}" for suffix in ("param", "bin"))
         write_ncnn(bundle.path(graph), param, weights, precision=precision)
         artifact = Artifact(
             file=param.name,
@@ -63,12 +63,9 @@ def with_ncnn(
             sha256=sha256(param),
             parts=(Part(file=weights.name, sha256=sha256(weights)),),
         )
-        backend = NcnnBackend(bundle.with_artifact(artifact), precision=precision)
-        return kept(bundle, artifact, backend.run, expected, pictures, say)
-    except BaseException:
-        param.unlink(missing_ok=True)
-        weights.unlink(missing_ok=True)
-        raise
+        backend = NcnnBackend(stage.with_artifact(artifact), precision=precision)
+        proven = kept(stage, artifact, backend.run, expected, pictures, say)
+    return Bundle(bundle.folder, proven.manifest)
 
 
 def write_ncnn(graph: Path, param: Path, weights: Path, *, precision: Precision = "fp32") -> None:

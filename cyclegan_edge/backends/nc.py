@@ -22,8 +22,9 @@ class NcnnBackend:
     """Runs the ncnn graph of a bundle on the CPU; see `Backend` for shapes and dtypes."""
 
     def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
-        """Open the graph of `precision`, that of its weights, on `threads` CPU threads (default: every core this
-        process may use). What is computed is float32 either way.
+        """Open the graph of `precision` on `threads` CPU threads (default: every core this process may use).
+
+        The precision is that of the stored weights; what is computed is float32.
 
         Raises BundleError when the bundle has no such graph or it is damaged, EngineError when ncnn refuses it.
         """
@@ -37,12 +38,9 @@ class NcnnBackend:
         threads = threads or len(os.sched_getaffinity(0))
         self._net = ncnn.Net()
         self._net.opt.num_threads = threads
-        for option in (
-            "use_fp16_packed",
-            "use_fp16_storage",
-            "use_fp16_arithmetic",
-        ):  # on by default, on ARM: other pixels
-            setattr(self._net.opt, option, False)
+        self._net.opt.use_fp16_packed = False  # these three are on by default: other pixels, on ARM
+        self._net.opt.use_fp16_storage = False
+        self._net.opt.use_fp16_arithmetic = False
         weights = path.with_name(artifact.parts[0].file)
         opened = self._net.load_param(str(path)) == 0 and self._net.load_model(str(weights)) == 0
         if not opened or (self._net.input_names(), self._net.output_names()) != ([INPUT], [OUTPUT]):
