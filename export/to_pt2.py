@@ -3,8 +3,8 @@
     image       uint8 (1, H, W, 3) RGB      H and W dynamic, multiples of 4 from 8 to 4096
     translated  uint8 (1, H, W, 3) RGB      the same shape
 
-CUDA gets float16 and channels_last, the CPU float32 or bfloat16. The dynamic shape costs nothing that could be measured
-on the CPU, and one file then fits every camera and every fit. Compiling needs a C++ compiler and takes a minute.
+CUDA gets float16 and channels_last, the CPU float32 or bfloat16. The dynamic shape costs 1 % on the CPU, and one file
+then fits every camera and every fit. Compiling needs a C++ compiler and takes a minute.
 """
 
 import copy

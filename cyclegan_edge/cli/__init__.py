@@ -18,6 +18,7 @@ from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
+    "ncnn": "ncnn",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
