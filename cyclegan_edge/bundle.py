@@ -87,7 +87,7 @@ class Artifact:
     parts: tuple[Part, ...] = ()  # ncnn only: the weights
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
     device: Device | None = None  # engines only
-    shapes: tuple[tuple[int, int, int], ...] = ()  # engines and pt2 only: smallest, best and largest (N, H, W)
+    shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
     compiled_for: CompiledFor | None = None  # pt2 only
 
     def files(self) -> tuple[Part, ...]:

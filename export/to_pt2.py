@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cyclegan_edge.backends.pt2 import Pt2Backend, this_machine, trust
+from cyclegan_edge.backends.pt2 import MAX_SIDE, Pt2Backend, this_machine, trust
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Precision
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.proof import Say, kept, staged
@@ -28,7 +28,6 @@ from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.geometry import MIN_SIDE
 
-LARGEST = 4096  # px, of either side: beyond it one float32 layer no longer fits 32-bit indices
 _TRACED = (1, 256, 320)  # N, H, W while tracing
 
 
@@ -53,7 +52,6 @@ def with_pt2(
     """
     device: Literal["cpu", "cuda"] = "cuda" if precision == "fp16" else "cpu"
     machine = this_machine(device)
-    size = bundle.manifest.size
     with staged(bundle) as stage:
         path = stage.folder / f"generator-{precision}.pt2"
         write_pt2(generator, path, precision=precision, device=device)
@@ -63,7 +61,6 @@ def with_pt2(
             precision=precision,
             sha256=sha256(path),
             compiled_for=machine,
-            shapes=((1, MIN_SIDE, MIN_SIDE), (1, size, size), (1, LARGEST, LARGEST)),
         )
         trust(artifact)
         backend = Pt2Backend(stage.with_artifact(artifact), precision=precision)
@@ -79,7 +76,7 @@ def write_pt2(
     if device == "cuda":
         module = copy.deepcopy(module).to(device).to(memory_format=torch.channels_last)
     example = torch.zeros(*_TRACED, 3, dtype=torch.uint8, device=device)
-    quarter = {"min": MIN_SIDE // MULTIPLE, "max": LARGEST // MULTIPLE}
+    quarter = {"min": MIN_SIDE // MULTIPLE, "max": MAX_SIDE // MULTIPLE}
     sides = {1: MULTIPLE * torch.export.Dim("rows", **quarter), 2: MULTIPLE * torch.export.Dim("columns", **quarter)}
     log = logging.getLogger("torch.utils.cpp_extension")
     level = log.level

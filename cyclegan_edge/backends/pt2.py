@@ -7,7 +7,6 @@ A .pt2 is a program, and torch executes what is in it. So it is opened only when
 torch it was compiled for must be those here. One that was copied here is refused; it is quickly compiled again.
 """
 
-import os
 import platform
 import threading
 from pathlib import Path
@@ -19,6 +18,9 @@ import numpy.typing as npt
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, CompiledFor, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
 from cyclegan_edge.files import user_cache
+from cyclegan_edge.geometry import MIN_SIDE
+
+MAX_SIDE = 4096  # px, a multiple of MULTIPLE: beyond it a square float32 layer no longer fits 32-bit indices
 
 _REBUILD = "compile it here with `cyclegan-edge export RUN --pt2`"
 
@@ -27,7 +29,7 @@ class Pt2Backend:
     """Runs the native code of a bundle; see `Backend` for shapes and dtypes. Calls from several threads take turns."""
 
     def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
-        """Open the code of `precision`; `threads` of the CPU (default: every core) are then those of all of torch.
+        """Open the code of `precision`; `threads` of the CPU (default: as torch is set) are then those of all of torch.
 
         Raises BundleError when the bundle has no such code or it is damaged, EngineError when it was compiled
         elsewhere or torch is missing or refuses it.
@@ -50,17 +52,15 @@ class Pt2Backend:
 
         self._torch = torch
         self._cuda = here.device == "cuda"
+        options = {"run_single_threaded": True} if self._cuda else {}  # its locks would break the capture of a graph
         try:
-            # a graph is captured from one thread without locks
-            options = {"run_single_threaded": True} if self._cuda else {}
             self._model: Any = torch._inductor.aoti_load_package(str(path), **options)
         except Exception as error:  # torch raises many kinds
             raise EngineError(f"torch {here.torch} refuses {path} ({first_line(error)}); {_REBUILD}.") from error
-        if not self._cuda:
-            torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        if threads and not self._cuda:
+            torch.set_num_threads(threads)
         self.name = f"pt2 torch {here.torch} {precision}"
         self.device = here.processor if self._cuda else f"CPU, {torch.get_num_threads()} threads"
-        self._shapes = artifact.shapes
         self._lock = threading.Lock()
         self._graph: Any = None  # of CUDA, for pictures of the shape of `_image`
         self._image: Any = None
@@ -68,13 +68,11 @@ class Pt2Backend:
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated one after the other."""
-        smallest, *_, largest = self._shapes
-        sides = zip(smallest[1:], images.shape[1:3], largest[1:], strict=False)
-        fits = all(low <= side <= high and side % MULTIPLE == 0 for low, side, high in sides)
+        fits = all(MIN_SIDE <= side <= MAX_SIDE and side % MULTIPLE == 0 for side in images.shape[1:3])
         if images.ndim != 4 or images.shape[3] != 3 or not fits:  # the code itself does not look
             raise EngineError(
                 f"images has shape {images.shape}, expected (N, H, W, 3) with H and W multiples of {MULTIPLE} from "
-                f"{smallest[1:]} to {largest[1:]}."
+                f"{MIN_SIDE} to {MAX_SIDE}."
             )
         translated = np.empty_like(images)
         run = self._on_cuda if self._cuda else self._on_cpu
