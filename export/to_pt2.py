@@ -8,7 +8,6 @@ then fits every camera and every fit. Compiling needs a C++ compiler and takes a
 """
 
 import copy
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cyclegan_edge.backends.pt2 import MAX_SIDE, Pt2Backend, this_machine, trust
+from cyclegan_edge.backends.pt2 import MAX_SIDE, Pt2Backend, quiet, this_machine, trust
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Precision
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.proof import Say, kept, staged
@@ -78,11 +77,8 @@ def write_pt2(
     example = torch.zeros(*_TRACED, 3, dtype=torch.uint8, device=device)
     quarter = {"min": MIN_SIDE // MULTIPLE, "max": MAX_SIDE // MULTIPLE}
     sides = {1: MULTIPLE * torch.export.Dim("rows", **quarter), 2: MULTIPLE * torch.export.Dim("columns", **quarter)}
-    log = logging.getLogger("torch.utils.cpp_extension")
-    level = log.level
     try:
-        log.setLevel(logging.ERROR)  # it warns of a CUDA compiler without a CUDA device
-        with atomic_file(path) as partial, warnings.catch_warnings(), torch.no_grad():
+        with atomic_file(path) as partial, warnings.catch_warnings(), torch.no_grad(), quiet():
             warnings.simplefilter("ignore")  # deprecations inside torch, which its user cannot act on
             program = torch.export.export(module, (example,), dynamic_shapes=(sides,))
             torch._inductor.aoti_compile_and_package(
@@ -94,5 +90,3 @@ def write_pt2(
         raise ExportError(
             f"torch {torch.__version__} could not compile the generator ({first_line(error)}); is g++ installed?"
         ) from error
-    finally:
-        log.setLevel(level)

@@ -118,8 +118,9 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
         held = _held(bundle, engine, able)
         if held is None:
             if able:
-                nothing = f"{bundle.folder} holds nothing for it; `{_maker(bundle, engine)}` adds it."
-                passed_over.setdefault(engine, nothing)
+                where = " on a GPU" if precisions[0] == "fp16" else ""
+                nothing = f"{bundle.folder} holds nothing for it in {' or '.join(able)}"
+                passed_over.setdefault(engine, f"{nothing}; `{_maker(bundle, engine)}`{where} adds it.")
             continue
         try:
             backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)

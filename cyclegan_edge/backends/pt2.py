@@ -7,8 +7,11 @@ A .pt2 is a program, and torch executes what is in it. So it is opened only when
 torch it was compiled for must be those here. One that was copied here is refused; it is quickly compiled again.
 """
 
+import contextlib
+import logging
 import platform
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +57,8 @@ class Pt2Backend:
         self._cuda = here.device == "cuda"
         options = {"run_single_threaded": True} if self._cuda else {}  # its locks would break the capture of a graph
         try:
-            self._model: Any = torch._inductor.aoti_load_package(str(path), **options)
+            with quiet():
+                self._model: Any = torch._inductor.aoti_load_package(str(path), **options)
         except Exception as error:  # torch raises many kinds
             raise EngineError(f"torch {here.torch} refuses {path} ({first_line(error)}); {_REBUILD}.") from error
         if threads and not self._cuda:
@@ -131,6 +135,18 @@ def this_machine(device: Literal["cpu", "cuda"]) -> CompiledFor:
         torch=str(torch.__version__),
         platform=f"{platform.system()}-{platform.machine()}",
     )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch from warning of a CUDA compiler without a CUDA device, which it does when it opens or compiles."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def trust(artifact: Artifact) -> None:
