@@ -1,7 +1,7 @@
 # Everything runs in .venv, from the locked versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train evaluate export openvino shards web test
+EXTRAS := train evaluate export ncnn openvino shards web test
 SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt
 comma := ,
 empty :=

@@ -5,6 +5,9 @@
         generator-fp32.onnx        image uint8 (N, H, W, 3) RGB -> translated uint8 (N, H, W, 3) RGB
         generator-fp16.onnx        the same graph with half-precision convolutions, when asked for
         generator-fp16.engine      a TensorRT plan, built on and for one device
+        generator-fp32.ncnn.param  the layers and
+        generator-fp32.ncnn.bin    the weights for ncnn, on any CPU
+        generator-fp32.pt2         native code that torch compiled on and for one machine
 
 Everything in the folder is data from outside: the manifest is checked field by field, every file by size and hash.
 """
@@ -24,8 +27,8 @@ MANIFEST = "manifest.json"
 SCHEMA = 1  # raised when a field changes its meaning or goes away
 MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch are multiples of this
 
-Precision = Literal["fp32", "fp16"]
-Format = Literal["onnx", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Format = Literal["onnx", "tensorrt", "ncnn", "pt2"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -57,16 +60,40 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CompiledFor:
+    """Where torch compiled native code, which runs nowhere else."""
+
+    device: Literal["cpu", "cuda"]
+    processor: str  # "AMD EPYC, AVX512"; "NVIDIA Orin, compute capability 8.7"
+    torch: str  # "2.14.1+cpu"
+    platform: str  # "Linux-aarch64"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A file that lies beside the artifact's own and is read with it."""
+
+    file: str  # name inside the folder
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """One file of the bundle that an engine can run."""
+    """What an engine can run: one file of the bundle, and the parts that it is read with."""
 
     file: str  # name inside the folder
     format: Format
     precision: Precision
     sha256: str
+    parts: tuple[Part, ...] = ()  # ncnn only: the weights
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
     device: Device | None = None  # engines only
     shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
+    compiled_for: CompiledFor | None = None  # pt2 only
+
+    def files(self) -> tuple[Part, ...]:
+        """Every file of it, its own first."""
+        return Part(file=self.file, sha256=self.sha256), *self.parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,18 +143,23 @@ class Bundle:
         return Bundle(self.folder, replace(self.manifest, artifacts=(*others, artifact)))
 
     def path(self, artifact: Artifact) -> Path:
-        """Where the artifact's file lies, once its hash was found to be right; BundleError when it is not."""
-        path = self.folder / artifact.file
-        if not path.is_file():
-            raise BundleError(
-                f"{path} is named by the manifest but is not there; export the model again or copy the whole folder."
-            )
-        if sha256(path) != artifact.sha256:
-            raise BundleError(
-                f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); "
-                f"copy the folder again or export the model again."
-            )
-        return path
+        """Where the artifact's file lies, once its hash and those of its parts were found to be right.
+
+        Raises BundleError when one is not.
+        """
+        for file in artifact.files():
+            path = self.folder / file.file
+            if not path.is_file():
+                raise BundleError(
+                    f"{path} is named by the manifest but is not there; export the model again or copy the whole "
+                    f"folder."
+                )
+            if sha256(path) != file.sha256:
+                raise BundleError(
+                    f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); "
+                    f"copy the folder again or export the model again."
+                )
+        return self.folder / artifact.file
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -156,9 +188,9 @@ def read_bundle(folder: Path) -> Bundle:
             f"{path} has the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to "
             f"{_MAX_MULTIPLE}; export the model again."
         )
-    for artifact in manifest.artifacts:
-        if Path(artifact.file).name != artifact.file or artifact.file in {"", ".", ".."}:
-            raise BundleError(f"{path} names the file {artifact.file!r}, expected a plain name inside the folder.")
+    for file in (file for artifact in manifest.artifacts for file in artifact.files()):
+        if Path(file.file).name != file.file or file.file in {"", ".", ".."}:
+            raise BundleError(f"{path} names the file {file.file!r}, expected a plain name inside the folder.")
     return Bundle(folder, manifest)
 
 
@@ -213,7 +245,7 @@ def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
         raise BundleError(
             f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again."
         )
-    required = (item.name for item in fields(cast("Any", kind)) if item.default is item.default_factory is MISSING)
+    required = {item.name for item in fields(cast("Any", kind)) if item.default is item.default_factory is MISSING}
     missing = sorted(name for name in required if name not in value)
     if missing:
         raise BundleError(f"{where} lacks the entry {missing[0]!r}; export the model again.")

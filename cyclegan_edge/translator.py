@@ -61,7 +61,7 @@ class Translator:
     ) -> "Translator":
         """Open the exported model in the folder `bundle`.
 
-        precision   None: fp16 for TensorRT where the bundle has it, fp32 for the CPU engines
+        precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
         size        px; None: what the model was trained on
         threads     of a CPU engine; None: every core this process may use
 

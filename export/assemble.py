@@ -32,6 +32,7 @@ def export_checkpoint(
     Raises CheckpointError for the checkpoint, DataError for the pictures, ExportError when a graph cannot be made or
     differs from PyTorch by more than its bound.
     """
+    _check_tools(config)
     trained = open_generator(checkpoint, config.direction)
     if trained.found:
         report(f"{checkpoint.name}: {', '.join(trained.found)}.")
@@ -52,8 +53,9 @@ def export_checkpoint(
                 domains=trained.domains,
             ),
         )
-        for precision in ("fp32", "fp16") if config.fp16 else ("fp32",):
+        for precision in _graphs(config):
             bundle = _add_graph(bundle, trained.generator, precision, pictures, report)
+        bundle = _convert(bundle, trained.generator, config, pictures, report)
         write_manifest(partial, bundle.manifest)
     return read_bundle(folder)
 
@@ -77,6 +79,40 @@ def _add_graph(
         f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
     )
     return bundle.with_artifact(replace(graph, parity=parity))
+
+
+def _check_tools(config: ExportConfig) -> None:
+    """Refuse before anything slow is done."""
+    if config.ncnn:
+        from cyclegan_edge.export.to_ncnn import find_pnnx
+
+        find_pnnx()
+
+
+def _convert(
+    bundle: Bundle,
+    generator: nn.Module,
+    config: ExportConfig,
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    report: Report,
+) -> Bundle:
+    """Add what other engines than those of ONNX graphs run; their packages are needed only then."""
+    expected = reference(generator)
+    if config.ncnn:
+        from cyclegan_edge.export.to_ncnn import with_ncnn
+
+        for precision in _graphs(config):
+            bundle = with_ncnn(bundle, precision, expected, pictures, report)
+    if config.pt2:
+        from cyclegan_edge.export.to_pt2 import precisions, with_pt2
+
+        for precision in precisions(bf16=config.bf16):
+            bundle = with_pt2(bundle, generator, precision, expected, pictures, report)
+    return bundle
+
+
+def _graphs(config: ExportConfig) -> tuple[Precision, ...]:
+    return ("fp32", "fp16") if config.fp16 else ("fp32",)
 
 
 def _pictures(trained: Trained, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:

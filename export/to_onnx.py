@@ -28,8 +28,9 @@ OPSET = 18
 
 def picture_generator(generator: nn.Module, precision: Precision) -> PictureGenerator:
     """The module whose graph `write_onnx` writes; the original generator is left as it is."""
-    if precision == "fp16":
-        return PictureGenerator(half_convolutions(generator), torch.float16).eval()
+    if precision != "fp32":
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        return PictureGenerator(half_convolutions(generator, dtype), dtype).eval()
     return PictureGenerator(generator).eval()
 
 

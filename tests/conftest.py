@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -13,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cyclegan_edge.bundle import Artifact, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
+
+if TYPE_CHECKING:
+    from cyclegan_edge.train.networks import ResnetGenerator
 
 
 def pytest_configure() -> None:
@@ -99,6 +103,43 @@ def tiny_bundle(tmp_path: Path) -> Path:
         versions={"onnx": onnx.__version__},
     )
     write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def generator() -> "ResnetGenerator":
+    """A small generator whose pictures use most of the range."""
+    torch = pytest.importorskip("torch")
+    from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+
+    generator = ResnetGenerator(GeneratorConfig(width=8, blocks=2)).eval()
+    start_weights(generator, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        generator.get_parameter(f"model.{len(generator.model) - 2}.weight").mul_(8)
+    return generator
+
+
+@pytest.fixture(scope="session")
+def exported(generator: "ResnetGenerator", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`generator` as a bundle with its float32 ONNX graph; read-only, copy it before anything is added."""
+    from cyclegan_edge.export.to_onnx import write_onnx
+
+    folder = tmp_path_factory.mktemp("models") / "small"
+    folder.mkdir()
+    path = folder / "generator-fp32.onnx"
+    write_onnx(generator, path)
+    artifact = Artifact(file=path.name, format="onnx", precision="fp32", sha256=sha256(path))
+    write_manifest(
+        folder,
+        Manifest(
+            name="small",
+            direction="ab",
+            size=32,
+            architecture={"generator": "resnet", "width": 8, "blocks": 2},
+            source=Source(file="step-1.pt", sha256="0" * 64, step=1),
+            artifacts=(artifact,),
+        ),
+    )
     return folder
 
 

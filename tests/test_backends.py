@@ -1,16 +1,63 @@
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from cyclegan_edge.backends import EngineName, open_backend
-from cyclegan_edge.bundle import MANIFEST, read_bundle
+from cyclegan_edge.backends import EngineName, open_backend, ort
+from cyclegan_edge.bundle import MANIFEST, Precision, read_bundle
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
+from cyclegan_edge.export.verify import measure
 from cyclegan_edge.files import sha256
 
 CPU_ENGINES: list[EngineName] = ["onnxruntime", "openvino"]
+GPU_ENGINES: dict[EngineName, str] = {"onnx-cuda": "CUDA", "onnx-tensorrt": "Tensorrt"}  # and their providers
+
+
+class FakeRuntime:
+    """onnxruntime's build for GPUs, on a machine where the providers `starts` do start."""
+
+    __version__ = "1.32.0"
+    SessionOptions = SimpleNamespace
+
+    def __init__(self, starts: list[str]) -> None:
+        self.starts = [f"{name}ExecutionProvider" for name in (*starts, "CPU")]
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.fallback = True
+
+    def get_available_providers(self) -> list[str]:
+        return [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcudnn.so.9")  # noqa: T201  # as the real one does
+
+    def InferenceSession(  # noqa: N802
+        self, path: str, options: object, *, providers: list[Any], enable_fallback: int
+    ) -> SimpleNamespace:
+        self.asked, self.fallback = providers, bool(enable_fallback)
+        return SimpleNamespace(
+            get_providers=lambda: self.starts,
+            disable_fallback=lambda: None,
+            run=lambda names, feeds: [255 - feeds["image"]],
+        )
+
+
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., FakeRuntime]:
+    """Make ONNX Runtime the build for GPUs on a machine where the given providers start."""
+
+    def install(*starts: str) -> FakeRuntime:
+        fake = FakeRuntime(list(starts))
+        monkeypatch.setattr(ort, "onnxruntime", fake)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return fake
+
+    return install
 
 
 def changed(folder: Path, **entries: object) -> Path:
@@ -89,21 +136,63 @@ def test_a_graph_that_was_changed_is_not_opened(engine: EngineName, tiny_bundle:
         open_backend(read_bundle(tiny_bundle), engine=engine)
 
 
-@pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize(
+    ("engine", "module"),
+    [
+        ("onnxruntime", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("ncnn", "ncnn"),
+        ("pt2", "torch"),
+        *((engine, "onnxruntime") for engine in GPU_ENGINES),
+    ],
+)
 def test_a_missing_engine_is_refused_with_the_command_that_adds_it(
-    engine: EngineName, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    engine: EngineName, module: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, engine, None)  # what import finds when there is no such module
+    monkeypatch.setitem(sys.modules, module, None)  # what import finds when there is no such module
 
-    with pytest.raises(EngineError, match=f"The engine {engine} is not installed; add it with `pip install"):
+    with pytest.raises(EngineError, match=f"The engine {engine} is not installed; add it with `pip "):
         open_backend(read_bundle(tiny_bundle), engine=engine)
 
 
-def test_auto_says_why_it_is_not_tensorrt(tiny_bundle: Path) -> None:
-    backend, (reason,) = open_backend(read_bundle(tiny_bundle))
+def test_auto_says_why_each_faster_engine_was_passed_over(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    backend, reasons = open_backend(read_bundle(tiny_bundle))
 
     assert backend.name.startswith("onnxruntime ")
-    assert reason.startswith(f"TensorRT was passed over: {tiny_bundle} holds no engine for it")
+    assert [reason.split(" was passed over: ")[0] for reason in reasons] == [
+        "tensorrt", "pt2", "onnx-cuda", "ncnn", "openvino",
+    ]  # fmt: skip
+    assert f"{tiny_bundle} holds nothing for it in fp16 or fp32; `cyclegan-edge export {tiny_bundle}" in reasons[0]
+    assert "holds nothing for it in fp16; `cyclegan-edge export RUN --pt2` on a GPU adds it." in reasons[1]
+    assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[2]
+    assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[3]
+    assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[4]
+
+
+def test_auto_takes_openvino_before_onnxruntime(tiny_bundle: Path) -> None:
+    pytest.importorskip("openvino")
+
+    assert open_backend(read_bundle(tiny_bundle)).backend.name.startswith("openvino ")
+
+
+def test_auto_refuses_a_damaged_file_instead_of_taking_a_slower_engine(tiny_bundle: Path) -> None:
+    with (tiny_bundle / "generator-fp32.onnx").open("ab") as graph:
+        graph.write(b"\0")
+
+    with pytest.raises(BundleError, match="is not the file that was exported"):
+        open_backend(read_bundle(tiny_bundle))
+
+
+def test_auto_names_the_last_reason_when_nothing_runs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+    with pytest.raises(
+        EngineError, match=r"No engine runs .* here at bf16; the last, pt2, was passed over: .* holds nothing"
+    ):
+        open_backend(read_bundle(tiny_bundle), precision="bf16")
 
 
 def test_auto_passes_over_an_engine_of_another_device(tiny_bundle: Path) -> None:
@@ -112,11 +201,11 @@ def test_auto_passes_over_an_engine_of_another_device(tiny_bundle: Path) -> None
     manifest["artifacts"].append(manifest["artifacts"][1] | {"format": "tensorrt", "device": elsewhere})
     (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
 
-    backend, (reason,) = open_backend(read_bundle(tiny_bundle))
+    backend, (reason, *_) = open_backend(read_bundle(tiny_bundle))
 
-    assert backend.name.startswith("onnxruntime ")
-    assert reason.startswith("TensorRT was passed over: ")
-    assert "holds no engine" not in reason
+    assert not backend.name.startswith("tensorrt ")
+    assert reason.startswith("tensorrt was passed over: ")
+    assert "holds nothing" not in reason
 
 
 def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
@@ -125,5 +214,106 @@ def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
 
 
 def test_an_unknown_engine_is_refused(tiny_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="engine is 'tflite', expected 'auto', 'tensorrt', 'onnxruntime'"):
+    with pytest.raises(ConfigError, match="engine is 'tflite', expected one of 'auto', 'tensorrt', 'pt2'"):
         open_backend(read_bundle(tiny_bundle), engine="tflite")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("engine", "provider"), GPU_ENGINES.items())
+def test_a_gpu_provider_that_starts_is_used_without_a_way_back(
+    engine: EngineName, provider: str, tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
+) -> None:
+    fake = gpu_build(provider)
+
+    backend, _ = open_backend(read_bundle(tiny_bundle), engine=engine)
+
+    assert (backend.name, backend.device) == (f"{engine} 1.32.0 fp16", {"Tensorrt": "TensorRT"}.get(provider, provider))
+    assert fake.asked[0][0] == f"{provider}ExecutionProvider"
+    assert not fake.fallback
+    assert backend.run(np.zeros((1, 8, 8, 3), np.uint8)).min() == 255
+
+
+@pytest.mark.parametrize(("engine", "title"), [("onnx-cuda", "CUDA"), ("onnx-tensorrt", "TensorRT")])
+def test_a_gpu_provider_that_gives_way_to_the_cpu_is_refused(
+    engine: EngineName,
+    title: str,
+    tiny_bundle: Path,
+    gpu_build: Callable[..., FakeRuntime],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu_build()
+
+    with pytest.raises(EngineError, match=rf"ONNX Runtime 1\.32\.0 started CPU instead of {title}; make the driver"):
+        open_backend(read_bundle(tiny_bundle), engine=engine)
+
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("precision", "fp16"), [("fp16", "1"), ("fp32", "0")])
+def test_the_tensorrt_provider_keeps_its_engines_in_the_user_s_cache(
+    precision: Precision, fp16: str, tiny_bundle: Path, tmp_path: Path, gpu_build: Callable[..., FakeRuntime]
+) -> None:
+    fake = gpu_build("Tensorrt")
+
+    open_backend(read_bundle(tiny_bundle), engine="onnx-tensorrt", precision=precision)
+
+    options = fake.asked[0][1]
+    assert options["trt_fp16_enable"] == fp16
+    assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "cyclegan-edge" / "onnxruntime-tensorrt")
+    assert Path(options["trt_engine_cache_path"]).is_dir()
+
+
+def test_auto_takes_cuda_that_starts_and_passes_over_cuda_that_does_not(
+    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
+) -> None:
+    gpu_build("CUDA")
+    taken, _ = open_backend(read_bundle(tiny_bundle))
+    gpu_build()
+    instead, reasons = open_backend(read_bundle(tiny_bundle))
+
+    assert taken.name == "onnx-cuda 1.32.0 fp16"
+    assert not instead.name.startswith("onnx-")
+    assert any("onnx-cuda was passed over: ONNX Runtime 1.32.0 started CPU instead of CUDA" in it for it in reasons)
+
+
+def test_onnxruntime_is_the_cpu_even_where_cuda_would_start(
+    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
+) -> None:
+    fake = gpu_build()
+
+    backend, _ = open_backend(read_bundle(tiny_bundle), engine="onnxruntime", threads=3)
+
+    assert (backend.name, backend.device) == ("onnxruntime 1.32.0 fp32", "CPU, 3 threads")
+    assert fake.asked == [("CPUExecutionProvider", {})]
+
+
+def test_a_build_without_the_provider_is_refused_with_the_command_that_adds_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    with pytest.raises(EngineError, match=r"is not built for TensorRT; `pip uninstall -y onnxruntime && pip install"):
+        open_backend(read_bundle(tiny_bundle), engine="onnx-tensorrt")
+
+
+def test_openvino_computes_in_bfloat16_when_asked_to(exported: Path, rng: np.random.Generator) -> None:
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bfloat16")
+    pictures = list(rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    full, brief = (
+        open_backend(read_bundle(exported), engine="openvino", precision=it).backend for it in ("fp32", "bf16")
+    )
+
+    parity = measure(full.run, brief.run, pictures, bound_levels=255)
+
+    assert brief.name.endswith(" bf16")
+    assert 40 < parity.psnr_db < 60
+
+
+def test_bfloat16_is_refused_on_a_cpu_without_it(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vino = pytest.importorskip("cyclegan_edge.backends.vino")
+    old = SimpleNamespace(get_property=lambda device, name: ["FP32", "INT8"])
+    monkeypatch.setattr(vino.openvino, "Core", lambda: old)
+
+    with pytest.raises(EngineError, match="OpenVINO finds no bfloat16 in this CPU"):
+        open_backend(read_bundle(tiny_bundle), engine="openvino", precision="bf16")

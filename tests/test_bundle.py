@@ -38,6 +38,16 @@ def test_artifacts_are_found_by_format_and_precision(tiny_bundle: Path) -> None:
     assert bundle.artifact("tensorrt", "fp16") is None
 
 
+def test_an_entry_that_has_a_default_may_be_missing(tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
+    for artifact in manifest["artifacts"]:
+        del artifact["parts"], artifact["compiled_for"]
+    expected = read_bundle(tiny_bundle)
+    (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
+
+    assert read_bundle(tiny_bundle) == expected
+
+
 def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     graph = bundle.artifact("onnx", "fp32")
@@ -75,6 +85,8 @@ def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
         (lambda it: it["artifacts"][0].update(file="../outside.onnx"), "expected a plain name inside the folder"),
         (lambda it: it["artifacts"][0].update(file="/etc/passwd"), "expected a plain name inside the folder"),
         (lambda it: it["artifacts"][0].update(file=".."), "expected a plain name inside the folder"),
+        (lambda it: it["artifacts"][0].update(parts=[{"file": "../w", "sha256": ""}]), "expected a plain name inside"),
+        (lambda it: it["artifacts"][0].update(parts=[{"file": "w"}]), "parts lacks the entry 'sha256'"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused_by_name(change: Change, sentence: str, tiny_bundle: Path) -> None:

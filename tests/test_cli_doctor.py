@@ -25,17 +25,35 @@ def test_doctor_knows_the_extension_and_the_default_engine() -> None:
     assert not found("onnxruntime").missing
 
 
-@pytest.mark.parametrize("module", ["cv2", "numpy", "onnxruntime", "openvino", "torch", "cyclegan_edge._core"])
+@pytest.mark.parametrize("module", ["cv2", "ncnn", "numpy", "onnxruntime", "openvino", "torch", "cyclegan_edge._core"])
 def test_doctor_survives_whatever_is_missing(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
 
     assert len(examine()) > 10
 
 
-def test_doctor_names_the_command_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
+@pytest.mark.parametrize(
+    ("engine", "module", "command"),
+    [
+        ("openvino", "openvino", "pip install 'cyclegan-edge[openvino]'"),
+        ("ncnn", "ncnn", "pip install 'cyclegan-edge[ncnn]'"),
+        ("pt2", "torch", "pip install torch"),
+        ("onnx-cuda", "onnxruntime", "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ],
+)
+def test_doctor_names_the_command_for_what_is_missing(
+    engine: str, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
 
-    openvino = found("openvino")
+    fact = found(engine)
 
-    assert openvino.missing
-    assert openvino.remedy == "pip install 'cyclegan-edge[openvino]'"
+    assert fact.missing
+    assert fact.remedy == command
+
+
+def test_doctor_says_when_onnxruntime_is_not_built_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    assert found("onnx-tensorrt").missing
+    assert found("onnx-cuda").found == "not in this onnxruntime"

@@ -51,8 +51,8 @@ def test_a_folder_is_translated_and_what_is_no_picture_is_named(
 
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
     np.testing.assert_array_equal(read_image(out / "a.png"), 255 - read_image(pictures / "a.png"))
-    assert "TensorRT was passed over" in said
-    assert "Translating with onnxruntime" in said
+    assert "tensorrt was passed over" in said
+    assert "Translating with " in said
     assert f"{pictures / 'c.png'} is no JPEG, PNG, WebP, BMP or TIFF picture" in said
     assert "2 of 3 files translated, 1 skipped" in said
     assert str(out) in said

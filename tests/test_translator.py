@@ -158,13 +158,13 @@ def test_an_unknown_fit_is_refused() -> None:
 def test_load_takes_the_size_of_the_model(tiny_bundle: Path, rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
-    translator = Translator.load(tiny_bundle, fit="native")
+    translator = Translator.load(tiny_bundle, engine="onnxruntime", fit="native")
 
     assert translator.size == 32
     assert translator.bundle is not None
     assert translator.bundle.manifest.name == "negative"
     assert translator.name.startswith("onnxruntime ")
-    assert translator.device.startswith(("CPU", "CUDA"))
+    assert translator.device.startswith("CPU")
     np.testing.assert_array_equal(translator(image), 255 - image)
 
 

@@ -1,24 +1,48 @@
 """Engines that run an exported generator, behind one protocol.
 
-`open_backend` opens exactly the engine it is asked for, or refuses. Asked for "auto", it takes TensorRT when the bundle
-holds a plan that this device runs, else ONNX Runtime, and says in a sentence each what it passed over and why.
+`open_backend` opens exactly the engine it is asked for, or refuses. Asked for "auto", it takes the fastest that runs
+here, and says in a sentence each what it passed over and why.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle, Format, Precision
 from cyclegan_edge.errors import ConfigError, EngineError
 
-EngineName = Literal["auto", "tensorrt", "onnxruntime", "openvino"]
+EngineName = Literal["auto", "tensorrt", "pt2", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"]
 
-INSTALL = {  # engine, which is also the name of its module: the command that adds it; TensorRT's depends on the machine
-    "onnxruntime": "pip install onnxruntime",
+_GPU_BUILD = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+INSTALL: dict[EngineName, str] = {  # engine: the command that adds it; TensorRT's depends on the machine
+    "pt2": "pip install torch",
+    "onnx-tensorrt": _GPU_BUILD,
+    "onnx-cuda": _GPU_BUILD,
+    "ncnn": "pip install 'cyclegan-edge[ncnn]'",
     "openvino": "pip install 'cyclegan-edge[openvino]'",
+    "onnxruntime": "pip install onnxruntime",
 }
+_MODULES: dict[EngineName, str] = {"pt2": "torch", "onnx-tensorrt": "onnxruntime", "onnx-cuda": "onnxruntime"}
+_FORMATS: dict[EngineName, Format] = {"tensorrt": "tensorrt", "pt2": "pt2", "ncnn": "ncnn"}  # the others read onnx
+
+_GPU: tuple[Precision, ...] = ("fp16", "fp32")
+_CPU: tuple[Precision, ...] = ("fp32", "fp16")
+
+# Engine and precisions, the preferred first. CPUs at float32, 256 px, Zen 4, two threads: ncnn 293 ms, OpenVINO 486,
+# pt2 502, ONNX Runtime 520; bfloat16 is never chosen unasked. onnx-tensorrt is not here: it would build an engine, for
+# minutes, at every new size of picture.
+_FASTEST_FIRST: tuple[tuple[EngineName, tuple[Precision, ...]], ...] = (
+    ("tensorrt", _GPU),
+    ("pt2", ("fp16",)),  # compiled for CUDA
+    ("onnx-cuda", _GPU),
+    ("ncnn", _CPU),
+    ("openvino", (*_CPU, "bf16")),
+    ("pt2", ("fp32", "bf16")),  # compiled for the CPU
+    ("onnxruntime", _CPU),
+)
 
 
 class Backend(Protocol):
@@ -46,48 +70,93 @@ def open_backend(
 ) -> Opened:
     """Open `bundle` with `engine`.
 
-    precision   None: fp16 for TensorRT where the bundle has it, fp32 for the CPU engines
+    precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
     threads     of a CPU engine; None: every core this process may use
 
     Raises EngineError when the engine is missing or refuses the model, BundleError when the bundle lacks what it needs.
     """
+    if engine in INSTALL:
+        _require(engine)
     match engine:
         case "auto":
             return _open_fastest(bundle, precision, threads)
         case "tensorrt":
             from cyclegan_edge.backends.trt import TrtBackend
 
-            best: Precision = "fp16" if bundle.artifact("tensorrt", "fp16") else "fp32"
-            return Opened(TrtBackend(bundle, precision=precision or best), ())
-        case "onnxruntime":
-            _require("onnxruntime")
+            return Opened(TrtBackend(bundle, precision=precision or _on_gpu(bundle, engine)), ())
+        case "pt2":
+            from cyclegan_edge.backends.pt2 import Pt2Backend
+
+            return Opened(Pt2Backend(bundle, precision=precision or _on_gpu(bundle, engine), threads=threads), ())
+        case "onnx-tensorrt" | "onnx-cuda":
             from cyclegan_edge.backends.ort import OrtBackend
 
-            return Opened(OrtBackend(bundle, precision=precision or "fp32", threads=threads), ())
+            on: Literal["tensorrt", "cuda"] = "cuda" if engine == "onnx-cuda" else "tensorrt"
+            best = precision or _on_gpu(bundle, engine)
+            return Opened(OrtBackend(bundle, precision=best, threads=threads, provider=on), ())
+        case "ncnn":
+            from cyclegan_edge.backends.nc import NcnnBackend
+
+            return Opened(NcnnBackend(bundle, precision=precision or "fp32", threads=threads), ())
         case "openvino":
-            _require("openvino")
             from cyclegan_edge.backends.vino import VinoBackend
 
             return Opened(VinoBackend(bundle, precision=precision or "fp32", threads=threads), ())
-    raise ConfigError(f"engine is {engine!r}, expected 'auto', 'tensorrt', 'onnxruntime' or 'openvino'.")
+        case "onnxruntime":
+            from cyclegan_edge.backends.ort import OrtBackend
+
+            return Opened(OrtBackend(bundle, precision=precision or "fp32", threads=threads), ())
+    names = ", ".join(repr(name) for name in ("auto", "tensorrt", *INSTALL))
+    raise ConfigError(f"engine is {engine!r}, expected one of {names}.")
 
 
 def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None) -> Opened:
-    plans = (artifact for artifact in bundle.manifest.artifacts if artifact.format == "tensorrt")
-    if not any(precision in {None, plan.precision} for plan in plans):
-        reason = f"{bundle.folder} holds no engine for it; `cyclegan-edge export --fp16` on this device builds one."
-    else:
+    """Try one after the other. What is not there or not for this machine is passed over; a damaged file is an error."""
+    passed_over: dict[EngineName, str] = {}
+    for engine, precisions in _FASTEST_FIRST:
+        able = [it for it in precisions if it == precision or (precision is None and it != "bf16")]
+        held = _held(bundle, engine, able)
+        if held is None:
+            if able:
+                where = " on a GPU" if precisions[0] == "fp16" else ""
+                nothing = f"{bundle.folder} holds nothing for it in {' or '.join(able)}"
+                passed_over.setdefault(engine, f"{nothing}; `{_maker(bundle, engine)}`{where} adds it.")
+            continue
         try:
-            return open_backend(bundle, engine="tensorrt", precision=precision)
-        except EngineError as error:  # not installed, or built for another device; a damaged bundle is an error
-            reason = str(error)
-    backend, _ = open_backend(bundle, engine="onnxruntime", precision=precision, threads=threads)
-    return Opened(backend, (f"TensorRT was passed over: {reason}",))
+            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)
+        except EngineError as error:
+            passed_over[engine] = str(error)
+        else:
+            return Opened(backend, tuple(f"{name} was passed over: {reason}" for name, reason in passed_over.items()))
+    wanted = f" at {precision}" if precision else ""
+    *_, (last, reason) = passed_over.items()
+    raise EngineError(f"No engine runs {bundle.folder} here{wanted}; the last, {last}, was passed over: {reason}")
 
 
-def _require(engine: Literal["onnxruntime", "openvino"]) -> None:
+def _on_gpu(bundle: Bundle, engine: EngineName) -> Precision:
+    return _held(bundle, engine, _GPU) or "fp32"
+
+
+def _held(bundle: Bundle, engine: EngineName, precisions: Sequence[Precision]) -> Precision | None:
+    """The first of `precisions` at which `engine` finds something of its own in the bundle."""
+    stored: dict[Precision, Precision] = {"bf16": "fp32"} if engine == "openvino" else {}  # it converts by itself
+    format_ = _FORMATS.get(engine, "onnx")
+    return next((it for it in precisions if bundle.artifact(format_, stored.get(it, it))), None)
+
+
+def _maker(bundle: Bundle, engine: EngineName) -> str:
+    match engine:
+        case "tensorrt" | "ncnn":
+            return f"cyclegan-edge export {bundle.folder} {'--ncnn' if engine == 'ncnn' else '--fp16'}"
+        case "pt2":
+            return "cyclegan-edge export RUN --pt2"
+    return "cyclegan-edge export RUN"
+
+
+def _require(engine: EngineName) -> None:
+    module = _MODULES.get(engine, engine)
     try:
-        import_module(engine)
+        import_module(module)
     except ModuleNotFoundError as error:
         raise EngineError(f"The engine {engine} is not installed; add it with `{INSTALL[engine]}`.") from error
     except ImportError as error:

@@ -1,42 +1,88 @@
-"""ONNX Runtime, the default on any machine: CPU here, CUDA where the installed build has it."""
+"""ONNX Runtime: the CPU on any machine, and CUDA or TensorRT where its build for GPUs is installed.
 
+Left to itself, ONNX Runtime goes on with the CPU when a GPU does not start. Here that is an error.
+"""
+
+import contextlib
+import io
 import os
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from cyclegan_edge.backends import INSTALL
 from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
+from cyclegan_edge.files import user_cache
 
-_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the TensorRT provider would build an engine unasked
+Provider = Literal["cpu", "cuda", "tensorrt"]
+
+
+class _Kind(NamedTuple):
+    """A provider in the words of ONNX Runtime, and in ours."""
+
+    name: str
+    title: str
+    helpers: tuple[str, ...] = ()  # run the nodes that it cannot
+
+
+_KINDS: dict[Provider, _Kind] = {
+    "cpu": _Kind("CPUExecutionProvider", "CPU"),
+    "cuda": _Kind("CUDAExecutionProvider", "CUDA", ("CPUExecutionProvider",)),
+    "tensorrt": _Kind("TensorrtExecutionProvider", "TensorRT", ("CUDAExecutionProvider", "CPUExecutionProvider")),
+}
 
 
 class OrtBackend:
     """Runs the ONNX graph of a bundle; see `Backend` for shapes and dtypes."""
 
-    def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
-        """Open the graph of `precision` on `threads` CPU threads (default: every core this process may use).
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        provider: Provider = "cpu",
+    ) -> None:
+        """Open the graph of `precision` with `provider`, on `threads` CPU threads (default: every core this process may
+        use). "tensorrt" builds an engine at the first picture of every size, for minutes, and keeps it in the user's
+        cache.
 
-        Raises BundleError when the bundle has no such graph or it is damaged, EngineError when the runtime refuses it.
+        Raises BundleError when the bundle has no such graph or it is damaged, EngineError when the runtime refuses it
+        or the provider does not start.
         """
         artifact = bundle.artifact("onnx", precision)
         if artifact is None:
             raise BundleError(f"{bundle.folder} holds no {precision} ONNX graph; export the model again.")
         path = bundle.path(artifact)
+        version, kind = onnxruntime.__version__, _KINDS[provider]
+        if kind.name not in onnxruntime.get_available_providers():
+            raise EngineError(f"This ONNX Runtime {version} is not built for {kind.title}; `{INSTALL['onnx-cuda']}`.")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        providers = [name for name in _PREFERRED if name in onnxruntime.get_available_providers()]
+        if provider != "cpu":
+            _load_cuda_libraries()
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=[(kind.name, _options(provider, precision)), *kind.helpers],
+                enable_fallback=0,  # or it prints and takes the CPU
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({first_line(error)})."
-            ) from error
+            raise EngineError(f"ONNX Runtime {version} refuses {path} ({first_line(error)}).") from error
         chosen = self._session.get_providers()[0]
-        self.name = f"onnxruntime {onnxruntime.__version__} {precision}"
-        self.device = "CUDA" if chosen.startswith("CUDA") else f"CPU, {options.intra_op_num_threads} threads"
+        if chosen != kind.name:
+            raise EngineError(
+                f"ONNX Runtime {version} started {chosen.removesuffix('ExecutionProvider')} instead of {kind.title}; "
+                f"make the driver, CUDA and cuDNN fit it, or choose the engine onnxruntime."
+            )
+        self._session.disable_fallback()
+        self.name = f"{'onnxruntime' if provider == 'cpu' else f'onnx-{provider}'} {version} {precision}"
+        self.device = f"CPU, {options.intra_op_num_threads} threads" if provider == "cpu" else kind.title
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
@@ -47,3 +93,23 @@ class OrtBackend:
                 f"ONNX Runtime could not translate a batch of shape {images.shape} ({first_line(error)})."
             ) from error
         return np.asarray(translated, dtype=np.uint8)
+
+
+def _options(provider: Provider, precision: Precision) -> dict[str, Any]:
+    if provider != "tensorrt":
+        return {}
+    cache = user_cache("onnxruntime-tensorrt")
+    cache.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+    }
+
+
+def _load_cuda_libraries() -> None:
+    """Those of NVIDIA's packages for Python, which the system's loader does not find."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # what is missing is said when the provider does not start
+            preload()

@@ -21,6 +21,7 @@ from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
     "braceexpand": "shards",
+    "ncnn": "ncnn",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",

@@ -47,13 +47,18 @@ def examine() -> list[Fact]:
         _probe(machine, "cyclegan-edge", lambda: version("cyclegan-edge"), "pip install cyclegan-edge"),
         _probe(machine, "extension", _extension, "pip install --force-reinstall --no-deps cyclegan-edge"),
         _probe(engines, "tensorrt", _tensorrt),
-        _probe(engines, "onnxruntime", _onnxruntime, INSTALL["onnxruntime"]),
+        _probe(engines, "pt2", _pt2, INSTALL["pt2"]),
+        _probe(engines, "onnx-tensorrt", lambda: _provider("Tensorrt"), INSTALL["onnx-tensorrt"]),
+        _probe(engines, "onnx-cuda", lambda: _provider("CUDA"), INSTALL["onnx-cuda"]),
+        _probe(engines, "ncnn", _ncnn, INSTALL["ncnn"]),
         _probe(engines, "openvino", _openvino, INSTALL["openvino"]),
+        _probe(engines, "onnxruntime", _onnxruntime, INSTALL["onnxruntime"]),
         _probe(making, "torch", _torch, extra("train,export")),
         _probe(making, "torchvision", lambda: version("torchvision"), extra("train")),
         _probe(making, "tensorboard", lambda: version("tensorboard"), extra("train")),
         _probe(making, "torch-fidelity", lambda: version("torch-fidelity"), extra("evaluate")),
         _probe(making, "onnx", lambda: version("onnx"), extra("export")),
+        _probe(making, "pnnx", lambda: version("pnnx"), extra("export")),
         _probe(camera, "OpenCV", _opencv, "pip install opencv-python"),
         _probe(camera, "cameras", _cameras),
         _probe(camera, "GStreamer", _gstreamer),
@@ -69,6 +74,8 @@ def _probe(topic: str, subject: str, look: Callable[[], str], remedy: str = "") 
         return Fact(topic, subject, str(error).rstrip("."), missing=True)
     except ModuleNotFoundError:  # includes a distribution that is not there
         return Fact(topic, subject, "not installed", missing=True, remedy=remedy)
+    except LookupError as error:  # a build without it
+        return Fact(topic, subject, str(error), missing=True, remedy=remedy)
     except Exception as error:  # a broken library can fail in any way, and this is where one looks why
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return Fact(topic, subject, f"does not load ({reason})", missing=True, remedy=remedy)
@@ -103,7 +110,35 @@ def _onnxruntime() -> str:
 def _openvino() -> str:
     import openvino
 
-    return f"{openvino.__version__.split('-')[0]} on {', '.join(openvino.Core().available_devices)}"
+    core = openvino.Core()
+    bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return (
+        f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}, "
+        f"{'fp32 and bf16' if bf16 else 'fp32'}"
+    )
+
+
+def _pt2() -> str:
+    import torch
+
+    from cyclegan_edge.backends.pt2 import this_machine
+
+    machine = this_machine("cuda" if torch.cuda.is_available() else "cpu")
+    return f"torch {machine.torch} on {machine.processor}"
+
+
+def _provider(name: str) -> str:
+    import onnxruntime
+
+    if f"{name}ExecutionProvider" not in onnxruntime.get_available_providers():
+        raise LookupError("not in this onnxruntime")
+    return f"in onnxruntime {onnxruntime.__version__}; whether it starts shows when it is used"
+
+
+def _ncnn() -> str:
+    import ncnn
+
+    return f"{ncnn.__version__} on the CPU"
 
 
 def _torch() -> str:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.errors import CheckpointError
+from cyclegan_edge.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
@@ -19,13 +19,18 @@ def export(
     source: Annotated[
         Path | None,
         typer.Argument(
-            help="A run, a checkpoint of any CycleGAN, or a bundle that lacks its engine.",
+            help="A run, a checkpoint of any CycleGAN, or a bundle that lacks an engine.",
             show_default="the newest run",
         ),
     ] = None,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")
     ] = False,
+    ncnn: Annotated[
+        bool, typer.Option("--ncnn", help="Also for ncnn, fast on CPUs and small boards; a bundle can get it later.")
+    ] = False,
+    pt2: Annotated[bool, typer.Option("--pt2", help="Also as native code for this machine, which torch runs.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="That code in bfloat16 too, for CPUs that have it.")] = False,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
@@ -43,12 +48,18 @@ def export(
 
     if source is not None and (source / MANIFEST).is_file():
         folder = source
+        if pt2 or bf16:
+            raise ConfigError(f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead.")
+        if ncnn:
+            add_ncnn_to(folder, fp16=fp16)
     else:
         from cyclegan_edge.export.config import ExportConfig
 
         run_name, checkpoint = find_source(source)
         bundle_name = name or directed(run_name, direction)
-        config = ExportConfig(direction=direction, fp16=fp16, pictures=pictures, compare=compare)
+        config = ExportConfig(
+            direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
+        )
         folder = export_to(checkpoint, MODELS / bundle_name, config)
     if fp16:
         build_engine_in(folder)
@@ -63,6 +74,14 @@ def export_to(checkpoint: Path, folder: Path, config: "ExportConfig") -> Path:
     export_checkpoint(checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False))
     console.print(f"The bundle is [bold]{folder}[/bold].")
     return folder
+
+
+def add_ncnn_to(folder: Path, *, fp16: bool) -> None:
+    """Convert the graph of the bundle `folder` for ncnn, with `fp16` a second time with weights of half the size."""
+    from cyclegan_edge.export.to_ncnn import add_ncnn
+
+    for precision in ("fp32", "fp16") if fp16 else ("fp32",):
+        add_ncnn(folder, precision=precision, say=lambda line: console.print(f"  {line}", markup=False))
 
 
 def build_engine_in(folder: Path) -> None:

@@ -26,9 +26,7 @@ def translate(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("translated"),
     engine: Annotated[EngineName, typer.Option(help="What runs the model.")] = "auto",
-    precision: Annotated[
-        Precision | None, typer.Option(help="Without it, fp16 for TensorRT and fp32 for the others.")
-    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Without it, fp16 on a GPU and fp32 on the CPU.")] = None,
     fit: Annotated[
         Fit,
         typer.Option(help="aspect: short side at --size; stretch: both sides; native: the input's own size, slowest."),

@@ -41,7 +41,7 @@ def webcam(
     engine: Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")] = "auto",
     precision: Annotated[
         Precision | None,
-        typer.Option(help="Of the numbers inside.", show_default="fp16 for TensorRT, fp32 for the CPU"),
+        typer.Option(help="Of the numbers inside.", show_default="fp16 on a GPU, fp32 on the CPU"),
     ] = None,
     fit: Annotated[
         Fit,
