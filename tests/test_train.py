@@ -13,7 +13,7 @@ from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data import FolderPairs, find_pictures
-from cyclegan_edge.train.loop import Progress, choose_device, fit
+from cyclegan_edge.train.loop import Progress, _Feed, choose_device, fit
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -218,3 +218,19 @@ def test_a_metric_that_the_test_pictures_cannot_give_is_refused_before_the_first
     with pytest.raises(ConfigError, match="psnr was not worked out; it needs the truth"):
         train(small(data, output__evaluate_every=1, output__metric="psnr"), tmp_path)
     assert find_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_batches_copied_ahead_come_in_their_order(device: str) -> None:
+    loaded = [(torch.full((1, 3, 64, 64), float(n)), torch.full((1, 3, 64, 64), float(-n))) for n in range(20)]
+    if device == "cuda":
+        loaded = [(a.pin_memory(), b.pin_memory()) for a, b in loaded]
+    feed = _Feed(iter(loaded), torch.device(device))
+
+    sums = []
+    for _ in range(10):
+        real_a, real_b = next(feed)
+        feed.copy_ahead()
+        sums.append((real_a.mean(), real_b.mean()))
+
+    assert [(a.item(), b.item()) for a, b in sums] == [(float(n), float(-n)) for n in range(10)]

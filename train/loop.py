@@ -89,7 +89,7 @@ def fit(
         torch.manual_seed(hash((config.seed, ranks.rank, state.step)))
     outputs = Outputs(run, config, state, device) if ranks.first else None
     step = Step(state, config.objective, speed, ranks)
-    waited = _Waited(_crops(config, pairs, state, ranks, pin=device.type == "cuda"))
+    feed = _Feed(_crops(config, pairs, state, ranks, pin=device.type == "cuda"), device)
     pace, clock = _Pace(config.batch), _Clock(state, config, ranks)
     steps_per_epoch = max(1, len(pairs) // config.batch)
     try:
@@ -97,8 +97,8 @@ def fit(
             rate = config.optimiser.learning_rate * state.back_off
             rate *= learning_rate_factor(config.schedule, at, state.plateau.factor)
             _set_learning_rate(state, rate)
-            real_a, real_b = next(waited)
-            losses, pictures = step(real_a.to(device, non_blocking=True), real_b.to(device, non_blocking=True))
+            losses, pictures = step(*next(feed))
+            feed.copy_ahead()
             if state.step % steps_per_epoch == 0:
                 _end_epoch(config, state, ranks)
             clock.tick()
@@ -111,7 +111,7 @@ def fit(
             if last or state.step % config.output.log_every == 0:
                 logged = _read(losses, ranks)
                 warnings += _back_off(state, run)
-                scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": waited.share()}
+                scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": feed.share()}
                 if outputs:
                     warnings += outputs.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
             if outputs:
@@ -136,7 +136,7 @@ def fit(
             if last:
                 break
     finally:
-        waited.close()
+        feed.close()
         if outputs:
             outputs.close()
 
@@ -161,18 +161,33 @@ def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *
     )
 
 
-class _Waited:
-    """Batches, and the share of the time that was spent waiting for them."""
+class _Feed:
+    """Batches on the device, and the share of the time that was spent waiting for them.
 
-    def __init__(self, loader: Iterator[Batch]) -> None:
-        self._loader = loader
+    On CUDA a stream of its own copies the next batch while the step that was launched before computes.
+    """
+
+    def __init__(self, loader: Iterator[Batch], device: torch.device) -> None:
+        self._loader, self._device = loader, device
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._ahead: Batch | None = None
         self._waiting, self._since = 0.0, time.monotonic()
 
     def __next__(self) -> Batch:
-        began = time.monotonic()
-        batch = next(self._loader)
-        self._waiting += time.monotonic() - began
+        batch = self._ahead or self._loaded()
+        self._ahead = None
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+            for pictures in batch:  # its memory may not be given away while the step reads it
+                pictures.record_stream(torch.cuda.current_stream(self._device))
         return batch
+
+    def copy_ahead(self) -> None:
+        """Start the copy of the next batch; call it once a step is launched."""
+        if self._stream is not None:
+            self._ahead = self._loaded()
 
     def share(self) -> float:
         """Since the last call, 0..1."""
@@ -183,6 +198,13 @@ class _Waited:
 
     def close(self) -> None:
         self._loader.close()  # type: ignore[attr-defined]  # it is a generator
+
+    def _loaded(self) -> Batch:
+        began = time.monotonic()
+        real_a, real_b = next(self._loader)
+        self._waiting += time.monotonic() - began
+        with torch.cuda.stream(self._stream):  # does nothing without one
+            return real_a.to(self._device, non_blocking=True), real_b.to(self._device, non_blocking=True)
 
 
 class _Pace:
