@@ -13,7 +13,7 @@ demo: .venv/installed  ## train, export and translate end to end, no GPU, camera
 	$(BIN)/cyclegan-edge demo --out demo
 
 test: .venv/installed  ## the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: .venv/installed  ## format, lint and types
 	$(BIN)/ruff format --check .
