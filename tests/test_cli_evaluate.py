@@ -65,6 +65,17 @@ def test_a_run_is_measured_without_inception_s_weights_and_says_what_to_fetch(ru
     assert str(run / "evaluation" / "step_0000000.json") in said
 
 
+def test_the_page_of_a_run_shows_the_figures_from_then_on(run: Path) -> None:
+    (run / "settings.toml").write_text('data = "scenes"\n')
+    (run / "report.html").write_text("the page of a run that has ended")
+
+    said = evaluate(run)
+
+    stored = json.loads((run / "evaluation" / "step_0000000.json").read_text())
+    assert f"{run / 'report.html'} too" in said
+    assert f"{stored['quality']['truth']['psnr_translated_db']:.4g}" in (run / "report.html").read_text()
+
+
 def test_a_network_of_one_s_own_gives_fid_and_kid(run: Path, network: Path) -> None:
     said = evaluate(run, "--features", network, "--images", 3, "--direction", "ba")
 

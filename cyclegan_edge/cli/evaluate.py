@@ -90,6 +90,10 @@ def evaluate(
     write_evaluation(out or path, evaluation)
     _print(evaluation)
     console.print(f"\nThe figures and their protocol are in [bold]{escape(str(out or path))}[/bold].")
+    if (page := path.parent.with_name("report.html")).is_file() and out is None:  # of a run that has ended
+        from cyclegan_edge.train.report import write_report
+
+        console.print(f"They are in [bold]{escape(str(write_report(page.parent)))}[/bold] too.")
 
 
 def _open_bundle(
