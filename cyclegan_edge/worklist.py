@@ -29,6 +29,7 @@ from cyclegan_edge.images import SUFFIXES
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 RECORD = ".cyclegan-edge.json"
 
+_WANTED = SUFFIXES | VIDEO_SUFFIXES
 _MTIME_STEP = 2.0  # s: FAT keeps every second second
 _MAX_RECORD_BYTES = 1 << 16
 
@@ -96,7 +97,7 @@ class Made:
 
 
 def parse_share(text: str | None) -> Share:
-    """ "2/8" is the second of eight shares, None is everything. Raises ConfigError."""
+    """Read "2/8", the second of eight shares; None is everything. Raises ConfigError."""
     if text is None:
         return Share()
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
@@ -114,9 +115,9 @@ def plan(
 ) -> Iterator[Job]:
     """Each file of `share` to translate once, and where its result goes: over no input and no other result.
 
-    A folder's files count by suffix, hidden ones never, and what lies in `out` is no input. Only names are held, some
-    200 bytes a file. Raises DataError for an input that is not there, a folder with nothing to translate, or an input
-    folder that is also `out`.
+    A folder's files count by suffix, hidden ones never, and recursion stays out of `out`. Only names are held, at most
+    some 450 bytes a file. Raises DataError for an input that is not there, a folder with nothing to translate, or an
+    input folder that is also `out`.
     """
     place = out.resolve()
     names: dict[str, str] = {}  # absolute path of each file, once: the name it would like below `out`
@@ -195,7 +196,7 @@ def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, st
         folders[:] = sorted(it for it in folders if recursive and _is_seen(it) and os.path.join(path, it) != str(out))
         below = os.path.relpath(path, folder)
         for name in sorted(files):
-            if _is_seen(name) and os.path.splitext(name)[1].lower() in SUFFIXES | VIDEO_SUFFIXES:
+            if _is_seen(name) and os.path.splitext(name)[1].lower() in _WANTED:
                 empty = False
                 yield os.path.join(path, name), os.path.normpath(os.path.join(below, _renamed(name)))
     if empty:

@@ -168,25 +168,25 @@ def _add(repository: Path, model: TritonModel, file: Path, digest: str, say: Cal
     config, text, target_name = folder / CONFIG, model.pbtxt(), _FILES[model.platform]
     versions = [int(it.name) for it in folder.iterdir() if re.fullmatch(r"[1-9]\d{0,8}", it.name) and it.is_dir()]
     newest = max(versions, default=0)
-    kept = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else text
+    kept = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None
     held = folder / str(newest) / target_name
     same = held.is_file() and sha256(held) == digest
     version = folder / str(newest if same else newest + 1)
     try:
-        if not config.is_file():
+        if kept is None:
             with atomic_file(config) as partial:
                 partial.write_text(text, encoding="utf-8")
         if not same:
             with atomic_folder(version) as partial:
                 shutil.copyfile(file, partial / target_name)
     except OSError:
-        if not versions:  # no half of a new model stays
-            config.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # no half of a new model stays
+            if kept is None and not versions:
+                config.unlink(missing_ok=True)
+            folder.rmdir()  # refuses when there is anything in it
         raise
     say(f"{version}: {'was there already' if same else f'{file.stat().st_size / 1e6:.1f} MB'}, {_batches(model)}.")
-    if kept != text:
+    if kept not in (None, text):
         say(f"{config} was kept, though a new one would differ; delete it and type this again to have that.")
     return version
 

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +247,13 @@ def test_a_full_disk_leaves_no_half_of_a_model(
         add_triton(tiny_bundle, tmp_path / "triton")
     assert list((tmp_path / "triton").iterdir()) == []
 
+    mine = tmp_path / "triton" / "negative-fp32" / CONFIG
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(ExportError, match="No space left on device"):
+        add_triton(tiny_bundle, tmp_path / "triton")
+    assert tree(tmp_path / "triton") == ["negative-fp32/config.pbtxt"]
+
 
 def test_a_graph_that_takes_something_else_is_left_out_aloud(tiny_bundle: Path, tmp_path: Path) -> None:
     said: list[str] = []
@@ -276,6 +285,12 @@ def test_nothing_in_a_manifest_can_add_a_line_to_a_config(tiny_bundle: Path, tmp
 
     assert {path.parent.parent for path in served} == {tmp_path / "triton"}
     assert parse((served[-1].parent / CONFIG).read_text())["name"] == "..-x-name-y-fp16-tensorrt"
+
+
+def test_neither_torch_nor_onnx_is_needed() -> None:
+    program = "import sys; sys.modules.update(torch=None, onnx=None); import cyclegan_edge.export.to_triton"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_command_says_what_it_wrote_and_how_to_serve_it(tiny_bundle: Path, tmp_path: Path) -> None:

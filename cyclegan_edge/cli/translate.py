@@ -58,20 +58,19 @@ def translate(
     with quiet_opencv(), progress_bar() as bar:
         task = bar.add_task("files", total=len(jobs), note="")
         for job in jobs:
-            bar.advance(task)
-            if job.is_done():
-                continue
             try:
-                version = job.version()
-                if job.source.suffix.lower() in VIDEO_SUFFIXES:
-                    translate_video(translator, job.source, job.target, bar)
-                else:
-                    translate_picture(translator, job.source, job.target)
-                job.mark_done(version)
-                translated += 1
+                if not job.is_done():
+                    version = job.version()
+                    if job.source.suffix.lower() in VIDEO_SUFFIXES:
+                        translate_video(translator, job.source, job.target, bar)
+                    else:
+                        translate_picture(translator, job.source, job.target)
+                    job.mark_done(version)
+                    translated += 1
             except (EngineError, ImageError, SourceError) as error:
                 failed += 1
                 _warn(f"failed, {error}" if job.source.name in str(error) else f"failed {job.file}, {error}")
+            bar.advance(task)
     if jobs and failed == len(jobs):
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
     console.print(
