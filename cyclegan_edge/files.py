@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     When the block raises, or the process dies, the old `target` is untouched. Raises OSError: a full disk, no rights.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}-{threading.get_native_id()}"  # two of them must not write into one file
+    writer = secrets.token_hex(4)  # two must not write into one file, also not from machines that share a disk
     partial = target.with_name(f".{target.stem}.{writer}.partial{target.suffix}")
     try:
         yield partial

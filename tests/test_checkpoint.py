@@ -1,7 +1,7 @@
 """Checkpoints: whole or not at all, data and never code, refused in one sentence when they do not fit."""
 
 import os
-import threading
+import secrets
 from pathlib import Path
 
 import pytest
@@ -51,14 +51,15 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_one_sentence(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [kept.name]
 
 
-def test_a_really_full_disk_is_survived_too(tmp_path: Path) -> None:
+def test_a_really_full_disk_is_survived_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full refuses every write, as a full disk does."""
     config = small()
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    (folder / f".step_0000000.{os.getpid()}-{threading.get_native_id()}.partial.pt").symlink_to("/dev/full")
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "ours")
+    (folder / ".step_0000000.ours.partial.pt").symlink_to("/dev/full")
 
     with pytest.raises(CheckpointError, match="could not be written"):
         save_checkpoint(tmp_path, config, new_state(config, CPU))

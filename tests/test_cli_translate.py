@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cyclegan_edge.cli import app, main
-from cyclegan_edge.cli.translate import plan
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.metrics import psnr
+from cyclegan_edge.worklist import RECORD
 
 
 @pytest.fixture
@@ -49,12 +51,12 @@ def test_a_folder_is_translated_and_what_is_no_picture_is_named(
 
     said = translate(tiny_bundle, pictures, "--out", out, "--fit", "native")
 
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
+    assert sorted(path.name for path in out.iterdir()) == [RECORD, "a.png", "b.jpg"]
     np.testing.assert_array_equal(read_image(out / "a.png"), 255 - read_image(pictures / "a.png"))
     assert "tensorrt was passed over" in said
     assert "Translating with " in said
     assert f"{pictures / 'c.png'} is no JPEG, PNG, WebP, BMP or TIFF picture" in said
-    assert "2 of 3 files translated, 1 skipped" in said
+    assert "2 of 3 files translated, 0 were done before, 1 failed" in said
     assert str(out) in said
 
 
@@ -70,12 +72,12 @@ def test_a_video_keeps_its_size_rate_and_length(tiny_bundle: Path, video: Path, 
     assert np.abs(np.array([frame.mean() for frame in frames]) - np.arange(255, 15, -20)).max() < 4
 
 
-def test_a_cut_video_is_skipped(tiny_bundle: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_cut_video_fails_alone(tiny_bundle: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
     (video.parent / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
 
     said = translate(tiny_bundle, video.parent, pictures / "a.png", "--out", tmp_path / "out")
 
-    assert "warning: skipped, " in said
+    assert "warning: failed, " in said
     assert "cut.mp4 holds no video" in said
     assert "2 of 3 files translated" in said
 
@@ -92,35 +94,59 @@ def test_nothing_translated_is_an_error(
     assert capsys.readouterr().err == "error: None of the 1 files could be translated; the reasons are above.\n"
 
 
-def test_results_overwrite_neither_inputs_nor_each_other(tmp_path: Path) -> None:
-    for folder in ["one", "two"]:
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.png").touch()
-    one, two = tmp_path / "one", tmp_path / "two"
-    (one / "a.mov").touch()
-    (one / "a.mp4").touch()
+def test_what_is_done_is_not_done_again_until_its_source_changes(
+    tiny_bundle: Path, pictures: Path, video: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    translate(tiny_bundle, pictures, video, "--out", out)
+    (out / "b.jpg").unlink()
+    os.utime(pictures / "a.png", (1_000_000, 1_000_000))
 
-    targets = {str(source.relative_to(tmp_path)): target for source, target in plan([one, two, one / "a.png"], one)}
+    again = translate(tiny_bundle, pictures, video, "--out", out)
+    third = translate(tiny_bundle, pictures, video, "--out", out)
 
-    assert targets == {
-        "one/a.mov": one / "a-2.mp4",
-        "one/a.mp4": one / "a-3.mp4",
-        "one/a.png": one / "a-2.png",
-        "two/a.png": one / "a-3.png",
-    }
+    assert "2 of 4 files translated, 1 were done before, 1 failed" in again
+    assert "0 of 4 files translated, 3 were done before, 1 failed" in third
+    assert (out / "a.png").stat().st_mtime == 1_000_000
 
 
-def test_missing_and_empty_inputs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not there; name pictures, videos or folders"):
-        list(plan([tmp_path / "none.png"], tmp_path))
-    with pytest.raises(DataError, match="holds no picture and no video"):
-        list(plan([tmp_path], tmp_path))
+def test_shares_in_processes_of_their_own_make_everything_once(
+    tiny_bundle: Path, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    for number in range(12):
+        write_image(tmp_path / "photos" / str(number % 3) / "a.png", rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        write_image(tmp_path / "photos" / f"{number}.png", rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    rest = [str(tiny_bundle), str(tmp_path / "photos"), "--recursive", "--out", str(tmp_path / "out")]
+
+    command = [sys.executable, "-m", "cyclegan_edge", "translate", *rest, "--engine", "onnxruntime", "--shard"]
+    started = [
+        subprocess.Popen([*command, share], stdout=subprocess.PIPE, text=True) for share in ("1/2", "2/2", "2/2")
+    ]
+    said = [(process.communicate()[0], process.returncode) for process in started]
+
+    assert [code for _, code in said] == [0, 0, 0]
+    assert "0 of 15 files translated, 15 were done before, 0 failed" in translate(*rest)
+    assert not list((tmp_path / "out").rglob("*.partial*"))
+
+
+def test_results_of_another_model_or_setting_are_not_mixed(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    translate(tiny_bundle, pictures, "--out", tmp_path / "out")
+
+    with pytest.raises(DataError, match="with size 32, and this is negative with size 64; choose another folder"):
+        translate(tiny_bundle, pictures, "--out", tmp_path / "out", "--size", "64")
+
+
+def test_a_share_that_holds_no_file_is_no_error(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    said = [translate(tiny_bundle, pictures / "a.png", "--out", tmp_path / "out", "--shard", f"{i}/2") for i in (1, 2)]
+
+    assert sorted("1 of 1 files translated" in line for line in said) == [False, True]
+    assert sorted("0 of 0 files translated" in line for line in said) == [False, True]
 
 
 def test_awkward_photographs_are_translated(tiny_bundle: Path, test_data: Path, tmp_path: Path) -> None:
     said = translate(tiny_bundle, test_data / "photos", "--out", tmp_path / "out", "--size", 64)
 
-    assert "18 of 20 files translated, 2 skipped" in said
-    for result in sorted((tmp_path / "out").iterdir()):
+    assert "18 of 20 files translated, 0 were done before, 2 failed" in said
+    for result in sorted((tmp_path / "out").glob("[!.]*")):
         assert read_image(result).shape == read_image(test_data / "photos" / result.name).shape
     assert psnr(read_image(tmp_path / "out" / "me_1x1.jpg"), 255 - read_image(test_data / "photos" / "me_1x1.jpg")) > 30

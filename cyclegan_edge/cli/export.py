@@ -39,6 +39,10 @@ def export(
         Path | None, typer.Option(help="Pictures to compare with PyTorch on.", show_default="the run's test pictures")
     ] = None,
     compare: Annotated[int, typer.Option(help="How many pictures are compared.")] = 16,
+    triton: Annotated[
+        Path | None,
+        typer.Option(help="Also into this model repository of NVIDIA's Triton server.", show_default=False),
+    ] = None,
 ) -> None:
     """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
 
@@ -63,6 +67,8 @@ def export(
         folder = export_to(checkpoint, MODELS / bundle_name, config)
     if fp16:
         build_engine_in(folder)
+    if triton is not None:
+        add_to_triton(folder, triton)
     console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
 
 
@@ -82,6 +88,15 @@ def add_ncnn_to(folder: Path, *, fp16: bool) -> None:
 
     for precision in ("fp32", "fp16") if fp16 else ("fp32",):
         add_ncnn(folder, precision=precision, say=lambda line: console.print(f"  {line}", markup=False))
+
+
+def add_to_triton(folder: Path, repository: Path) -> None:
+    """Write what Triton can serve of the bundle `folder` into its model repository, saying what and how to start it."""
+    from cyclegan_edge.export.to_triton import add_triton
+
+    console.print(f"\nWriting into the model repository [bold]{escape(str(repository))}[/bold].")
+    add_triton(folder, repository, say=lambda line: console.print(f"  {line}", markup=False))
+    console.print(f"To serve it: [bold]tritonserver --model-repository={escape(str(repository.resolve()))}[/bold]")
 
 
 def build_engine_in(folder: Path) -> None:

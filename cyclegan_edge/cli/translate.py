@@ -1,7 +1,6 @@
 """`cyclegan-edge translate`: pictures, folders of pictures and videos in, their translations of the same size out."""
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,7 @@ from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
-
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+    from cyclegan_edge.worklist import Made
 
 
 def translate(
@@ -32,52 +30,53 @@ def translate(
         typer.Option(help="aspect: short side at --size; stretch: both sides; native: the input's own size, slowest."),
     ] = "aspect",
     size: Annotated[int | None, typer.Option(help="Pixels; without it, what the model was trained on.")] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Also the folders inside folders; --out gets the same tree.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only the I-th of N equal shares, by name: one per machine.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out."""
+    """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
+
+    What is done already is not done again; run the same command as often, and on as many machines, as you like.
+    """
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.sources import quiet_opencv
+    from cyclegan_edge.worklist import VIDEO_SUFFIXES, claim, parse_share, plan
 
-    jobs = list(plan(inputs, out))
+    jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
     translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
     for reason in translator.passed_over:
         console.print(reason, markup=False)
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
-    skipped = 0
+    claim(out, _made(translator, precision))
+    translated = failed = 0
     with quiet_opencv(), progress_bar() as bar:
         task = bar.add_task("files", total=len(jobs), note="")
-        for source, target in jobs:
+        for job in jobs:
             try:
-                if source.suffix.lower() in VIDEO_SUFFIXES:
-                    translate_video(translator, source, target, bar)
-                else:
-                    translate_picture(translator, source, target)
+                if not job.is_done():
+                    version = job.version()
+                    if job.source.suffix.lower() in VIDEO_SUFFIXES:
+                        translate_video(translator, job.source, job.target, bar)
+                    else:
+                        translate_picture(translator, job.source, job.target)
+                    job.mark_done(version)
+                    translated += 1
             except (EngineError, ImageError, SourceError) as error:
-                skipped += 1
-                _warn(f"skipped, {error}" if source.name in str(error) else f"skipped {source}, {error}")
+                failed += 1
+                _warn(f"failed, {error}" if job.source.name in str(error) else f"failed {job.file}, {error}")
             bar.advance(task)
-    if skipped == len(jobs):
+    if jobs and failed == len(jobs):
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
-    console.print(f"{len(jobs) - skipped} of {len(jobs)} files translated, {skipped} skipped; see [bold]{out}[/bold].")
-
-
-def plan(inputs: list[Path], out: Path) -> Iterator[tuple[Path, Path]]:
-    """Each file to translate once, and where its result goes: no result overwrites an input or another result.
-
-    Raises DataError for an input that is not there or a folder with nothing to translate.
-    """
-    from cyclegan_edge.images import SUFFIXES
-
-    files = {file.resolve(): file for given in inputs for file in _files(given)}
-    taken = set(files)
-    for file in files.values():
-        known = file.suffix if file.suffix.lower() in SUFFIXES else ".png"
-        suffix = ".mp4" if file.suffix.lower() in VIDEO_SUFFIXES else known
-        target, number = out / f"{file.stem}{suffix}", 1
-        while target.resolve() in taken:
-            number += 1
-            target = out / f"{file.stem}-{number}{suffix}"
-        taken.add(target.resolve())
-        yield file, target
+    console.print(
+        f"{translated} of {len(jobs)} files translated, {len(jobs) - translated - failed} were done before, "
+        f"{failed} failed; see [bold]{out}[/bold]."
+    )
 
 
 def translate_picture(translator: "Translator", source: Path, target: Path) -> None:
@@ -104,20 +103,19 @@ def translate_video(translator: "Translator", source: Path, target: Path, bar: P
         _warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
 
 
-def _files(given: Path) -> list[Path]:
-    from cyclegan_edge.images import SUFFIXES
+def _made(translator: "Translator", precision: Precision | None) -> "Made":
+    from cyclegan_edge.worklist import Made
 
-    if not given.is_dir():
-        if not given.exists():
-            raise DataError(f"{given} is not there; name pictures, videos or folders of them.")
-        return [given]
-    wanted = SUFFIXES | VIDEO_SUFFIXES
-    found = [
-        path for path in sorted(given.iterdir()) if path.suffix.lower() in wanted and not path.name.startswith(".")
-    ]
-    if not found:
-        raise DataError(f"{given} holds no picture and no video; name a folder that does.")
-    return found
+    assert translator.bundle is not None  # it was loaded from one
+    manifest = translator.bundle.manifest
+    return Made(
+        model=manifest.name,
+        weights=manifest.source.sha256,
+        direction=manifest.direction,
+        precision=precision or "auto",
+        fit=translator.fit,
+        size=None if translator.fit == "native" else translator.size,
+    )
 
 
 def _warn(sentence: str) -> None:

@@ -1,0 +1,221 @@
+"""What `translate` still has to do: which files, where each result goes, which share of them is this machine's.
+
+    photos/a.png        -> OUT/a.png
+    photos/trip/a.png   -> OUT/trip/a.png    with recursion: the tree below the folder that was named is kept
+    clip.mov            -> OUT/clip.mp4      a name that is taken becomes clip-2.mp4
+
+A result's name depends on the listing alone, never on the share or on what is done, so machines that share a disk agree
+on it. A result carries the modification time of its source, set once it is whole: a result of another time, or none, is
+to be made. That needs no clock that machines share, and no list that two of them could write at once.
+
+OUT belongs to one model and one way of using it, named in OUT/.cyclegan-edge.json; another is refused.
+"""
+
+# ruff: noqa: PTH116, PTH118, PTH122  (a million Path objects take half a gigabyte, so names stay strings)
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cyclegan_edge.errors import ConfigError, DataError, SinkError, SourceError
+from cyclegan_edge.images import SUFFIXES
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+RECORD = ".cyclegan-edge.json"
+
+_WANTED = SUFFIXES | VIDEO_SUFFIXES
+_MTIME_STEP = 2.0  # s: FAT keeps every second second
+_MAX_RECORD_BYTES = 1 << 16
+
+
+class Job(NamedTuple):
+    """One file to translate, and where its result goes."""
+
+    file: str
+    result: str
+
+    @property
+    def source(self) -> Path:
+        return Path(self.file)
+
+    @property
+    def target(self) -> Path:
+        return Path(self.result)
+
+    def is_done(self) -> bool:
+        """Whether the result is there and was made from the source as it is now."""
+        try:
+            return abs(os.stat(self.result).st_mtime - os.stat(self.file).st_mtime) < _MTIME_STEP
+        except OSError:
+            return False
+
+    def version(self) -> int:
+        """The source's modification time in ns, to be taken before it is read. Raises SourceError."""
+        try:
+            return os.stat(self.file).st_mtime_ns
+        except OSError as error:
+            raise SourceError(
+                f"{self.file} cannot be read ({error.strerror}); see whether it is still there."
+            ) from error
+
+    def mark_done(self, version: int) -> None:
+        """Say on the result that it is whole and from this version of the source. Raises SinkError."""
+        try:
+            os.utime(self.result, ns=(version, version))
+        except OSError as error:
+            raise SinkError(f"{self.result} cannot be marked as done ({error.strerror}); check its folder.") from error
+
+
+class Share(NamedTuple):
+    """One of some equal shares of a list, by name."""
+
+    number: int = 1  # which one
+    shares: int = 1  # how many there are
+
+    def holds(self, name: str) -> bool:
+        """Whether the result `name`, relative to OUT, is in this share."""
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.shares == self.number - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What the results of one folder were made with; engines are left out, as each was proven against the same."""
+
+    model: str  # its name, for people
+    weights: str  # SHA-256 of the checkpoint they came from
+    direction: str
+    precision: str  # as asked for; "auto"
+    fit: str
+    size: int | None  # px; None where pictures keep their own
+
+
+def parse_share(text: str | None) -> Share:
+    """Read "2/8", the second of eight shares; None is everything. Raises ConfigError."""
+    if text is None:
+        return Share()
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"shard is {text!r}, expected I/N with I from 1 to N; try 1/4 on the first of four machines.")
+    return Share(int(match[1]), int(match[2]))
+
+
+def plan(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    recursive: bool = False,
+    share: Share = Share(),  # noqa: B008
+) -> Iterator[Job]:
+    """Each file of `share` to translate once, and where its result goes: over no input and no other result.
+
+    A folder's files count by suffix, hidden ones never, and recursion stays out of `out`. Only names are held, at most
+    some 450 bytes a file. Raises DataError for an input that is not there, a folder with nothing to translate, or an
+    input folder that is also `out`.
+    """
+    place = out.resolve()
+    names: dict[str, str] = {}  # absolute path of each file, once: the name it would like below `out`
+    for given in inputs:
+        for file, name in _files(given, place, recursive=recursive):
+            names.setdefault(file, name)
+    inside = f"{place}{os.sep}"
+    taken = {file.removeprefix(inside) for file in names if file.startswith(inside)}
+    for file, wanted in names.items():
+        stem, suffix = os.path.splitext(wanted)
+        name, number = wanted, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+        taken.add(name)
+        if share.holds(name):
+            yield Job(file, str(out / name))
+
+
+def claim(out: Path, made: Made) -> None:
+    """Record in `out` what its results are made with, or find that recorded; safe from many processes at once.
+
+    Raises DataError when `out` was made with something else, SinkError when it cannot be written.
+    """
+    record = out / RECORD
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not record.exists():
+            _create(record, json.dumps(asdict(made), indent=2) + "\n")
+        text = record.read_text(encoding="utf-8") if record.stat().st_size <= _MAX_RECORD_BYTES else ""
+    except OSError as error:
+        raise SinkError(f"{out} cannot be written ({error.strerror}); choose another folder with --out.") from error
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{record} is damaged; choose another folder with --out, or delete that file and the results.")
+    if differing := [name for name, value in asdict(made).items() if name != "model" and found.get(name) != value]:
+        was = ", ".join(f"{name} {_shown(found.get(name))}" for name in differing)
+        now = ", ".join(f"{name} {_shown(asdict(made)[name])}" for name in differing)
+        raise DataError(
+            f"{out} holds results of {_shown(found.get('model'))} with {was}, and this is {made.model} with {now}; "
+            f"choose another folder with --out, or delete that one."
+        )
+
+
+def _create(record: Path, text: str) -> None:
+    """Write `record` unless another process was faster; nobody ever reads half of it."""
+    partial = record.with_name(f"{RECORD}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.link(partial, record)
+    except FileExistsError:
+        pass
+    except PermissionError:  # how Linux says that a disk has no hard links
+        partial.replace(record)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, str]]:
+    """The absolute path of each file that `given` means, and the name its result would like."""
+    folder = given.resolve() if given.is_dir() else None
+    if folder is None:
+        if not given.exists():
+            raise DataError(f"{given} is not there; name pictures, videos or folders of them.")
+        yield os.path.join(given.parent.resolve(), given.name), _renamed(given.name)
+        return
+    if folder == out:
+        raise DataError(f"{given} is both an input and the folder for the results; choose another one with --out.")
+    empty = True
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(it for it in folders if recursive and _is_seen(it) and os.path.join(path, it) != str(out))
+        below = os.path.relpath(path, folder)
+        for name in sorted(files):
+            if _is_seen(name) and os.path.splitext(name)[1].lower() in _WANTED:
+                empty = False
+                yield os.path.join(path, name), os.path.normpath(os.path.join(below, _renamed(name)))
+    if empty:
+        hint = "" if recursive else ", or add --recursive for the folders in it"
+        raise DataError(f"{given} holds no picture and no video; name a folder that does{hint}.")
+
+
+def _renamed(name: str) -> str:
+    """The name of the result of the file `name`: videos become .mp4, and what says it is no picture .png."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in VIDEO_SUFFIXES:
+        return f"{stem}.mp4"
+    return name if suffix.lower() in SUFFIXES else f"{stem}.png"
+
+
+def _is_seen(name: str) -> bool:
+    return not name.startswith(".")
+
+
+def _shown(value: object) -> str:
+    """A value from a record, short: hashes are long, and a record is data from outside."""
+    return str(value)[:12]
