@@ -1,11 +1,12 @@
 /* A CUDA runtime and driver without a GPU: "device" memory is host memory, a stream is a list of copies and kernels that
-   happen when it is waited for, a graph is such a list. It counts calls, knows what was not given back, and fails
-   wherever a test asks it to. */
+   happen when it is waited for, a graph is such a list. It counts calls, knows what was not given back, fails wherever a
+   test asks it to, and takes one call at a time: Python frees what was forgotten from any thread. */
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX = 64, INVALID_VALUE = 1, OUT_OF_MEMORY = 2 };
+enum { MAX = 64, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, UNKNOWN = 999 };
 enum { DEVICE = 1, PINNED, STREAM, GRAPH, EXECUTABLE };
 
 typedef struct { void *target; const void *source; size_t nbytes; int invert; } Operation;
@@ -16,15 +17,24 @@ static struct { char name[64]; int calls; } called[MAX];
 static char failing[64];
 static int failing_code, last_error;
 static Graph *capturing, waiting;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
-void fake_fail(const char *name, int code) { strcpy(failing, name); failing_code = code; }
+static int lock(void) { return pthread_mutex_lock(&turn); }
+static void unlock(int *held) { if (!*held) pthread_mutex_unlock(&turn); }
+
+#define ALONE() __attribute__((cleanup(unlock), unused)) int held = lock()
+#define ENTER() ALONE(); do { int code = enter(__func__); if (code) return code; } while (0)
+
+void fake_fail(const char *name, int code) { ALONE(); strncpy(failing, name, sizeof failing - 1); failing_code = code; }
 
 int fake_calls(const char *name) {
+  ALONE();
   for (int i = 0; i < MAX; i++) if (!strcmp(called[i].name, name)) return called[i].calls;
   return 0;
 }
 
 int fake_live(void) {
+  ALONE();
   int count = 0;
   for (int i = 0; i < MAX; i++) count += live[i].handle != NULL;
   return count;
@@ -32,8 +42,9 @@ int fake_live(void) {
 
 static int enter(const char *name) {
   int i = 0;
-  while (called[i].name[0] && strcmp(called[i].name, name)) i++;
-  strcpy(called[i].name, name);
+  while (i < MAX && called[i].name[0] && strcmp(called[i].name, name)) i++;
+  if (i == MAX) return last_error = UNKNOWN;
+  strncpy(called[i].name, name, sizeof called[i].name - 1);
   called[i].calls++;
   if (strcmp(failing, name)) return 0;
   return last_error = failing_code;
@@ -71,12 +82,13 @@ static void enqueue(Operation it) {
   if (list->count < MAX) list->operations[list->count++] = it;
 }
 
-void fake_kernel(void *target, const void *source, size_t nbytes) { enqueue((Operation){target, source, nbytes, 1}); }
-
-#define ENTER() do { int code = enter(__func__); if (code) return code; } while (0)
+void fake_kernel(void *target, const void *source, size_t nbytes) {
+  ALONE();
+  enqueue((Operation){target, source, nbytes, 1});
+}
 
 const char *cudaGetErrorString(int code) { return code == OUT_OF_MEMORY ? "out of memory" : "a made-up reason"; }
-int cudaGetLastError(void) { int code = last_error; last_error = 0; return code; }
+int cudaGetLastError(void) { ALONE(); int code = last_error; last_error = 0; return code; }
 int cudaGetDeviceCount(int *count) { ENTER(); *count = 1; return 0; }
 int cudaDeviceGetAttribute(int *value, int which, int device) { ENTER(); *value = which == 75 ? 8 : 7; return device; }
 int cudaMalloc(void **out, size_t nbytes) { ENTER(); return give(out, nbytes, DEVICE); }
@@ -106,6 +118,7 @@ int cudaStreamBeginCapture(void *stream, int mode) {
 }
 
 int cudaStreamEndCapture(void *stream, void **out) {
+  ALONE();
   Graph *graph = capturing;
   capturing = NULL;
   *out = NULL;
@@ -134,4 +147,4 @@ int cudaGraphExecDestroy(void *executable) { ENTER(); return take(executable, EX
 
 int cuInit(unsigned flags) { ENTER(); return (int)flags; }
 int cuDeviceGet(int *device, int ordinal) { ENTER(); *device = ordinal; return 0; }
-int cuDeviceGetName(char *name, int length, int device) { ENTER(); strncpy(name, "Fake Orin", length); return device; }
+int cuDeviceGetName(char *name, int length, int device) { ENTER(); strncpy(name, "Fake Orin", (size_t)length); return device; }
