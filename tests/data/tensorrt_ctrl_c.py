@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from cyclegan_edge.backends import trt as backend
+from cyclegan_edge.backends import plan
 from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine
 
@@ -20,7 +20,7 @@ if __name__ == "__main__":
     fake = made["Fake"](made["VERSIONS"][0], ctypes.CDLL(sys.argv[1]))
     sys.modules["tensorrt"] = fake.module
     cuda = Cuda(sys.argv[1], driver=sys.argv[1])
-    vars(backend)["load_cuda"] = lambda: cuda
+    vars(plan)["load_cuda"] = lambda: cuda
 
     def go_on() -> None:
         sys.stdout.write("building\n")
