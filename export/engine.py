@@ -39,19 +39,23 @@ def engine_shapes(model: Manifest, sizes: Sequence[tuple[int, int]] = (), max_ba
     It takes whatever lies between those, and is to be fastest at the first. None: `default_shapes`.
     Raises ConfigError for a size that the model does not take.
     """
-    multiple = model.multiple
-    for height, width in sizes:
-        if height % multiple or width % multiple or min(height, width) < multiple:
-            fitting = [max(1, round(side / multiple)) * multiple for side in (width, height)]
-            raise ConfigError(
-                f"engine-size is {width}x{height}, but this model takes multiples of {multiple}; "
-                f"try {fitting[0]}x{fitting[1]}."
-            )
     if not sizes:
-        smallest, best, (_, height, width) = default_shapes(model.size, multiple)
+        smallest, best, (_, height, width) = default_shapes(model.size, model.multiple)
         return smallest, best, (max_batch, height, width)
+    check_sizes(sizes, model.multiple)
     heights, widths = zip(*sizes, strict=True)
     return (1, min(heights), min(widths)), (1, *sizes[0]), (max_batch, max(heights), max(widths))
+
+
+def check_sizes(sizes: Sequence[tuple[int, int]], multiple: int = MULTIPLE) -> None:
+    """Raise ConfigError unless every side of `sizes`, (H, W) in px, is a multiple of `multiple`."""
+    for height, width in sizes:
+        if height % multiple or width % multiple:
+            fitting = [max(1, round(side / multiple)) * multiple for side in (width, height)]
+            raise ConfigError(
+                f"engine-size is {width}x{height}, but the model takes multiples of {multiple}; "
+                f"try {fitting[0]}x{fitting[1]}."
+            )
 
 
 def add_engine(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cyclegan_edge import preprocess
 from cyclegan_edge.backends import Pipelined, run_many
 from cyclegan_edge.backends.trt import IN_FLIGHT, TrtBackend
 from cyclegan_edge.bundle import Bundle
@@ -35,6 +36,7 @@ def test_a_picture_goes_through_and_the_graph_takes_over(
 
     for picture, result in zip(pictures, results, strict=True):
         np.testing.assert_array_equal(result, 255 - picture)
+        assert preprocess.resize(result[0], (64, 64)).dtype == np.uint8, "the extension takes it"
     assert (engine.name, engine.device) == (f"tensorrt {version} fp16", "Fake Orin")
     assert len(fake.called("IExecutionContext.execute_async_v3")) == 2, "once plainly, once into the graph"
     assert fake.cudart.fake_calls(b"cudaGraphLaunch") == 3
