@@ -34,7 +34,7 @@ SOURCES = [
         cyclegan_edge.export.to_tensorrt,
     )
 ]
-BINDINGS = sorted(path.parent for path in (Path(__file__).parent.parent / "build/bindings").glob("*/tensorrt_bindings"))
+BINDINGS = Path(__file__).parent.parent / "build" / "bindings"
 
 VARIABLES = {  # what our names stand for, `self._` included
     "builder": "Builder",
@@ -186,11 +186,15 @@ def answer(program: str, bindings: Path, libraries: Path) -> Any:
     return json.loads(done.stdout)
 
 
-needs_bindings = pytest.mark.skipif(not BINDINGS, reason="needs TensorRT's bindings: `make bindings`")
+@pytest.fixture(params=VERSIONS)
+def bindings(request: pytest.FixtureRequest) -> Path:
+    """The folder of NVIDIA's bindings of a version."""
+    found = sorted(BINDINGS.glob(f"*-{request.param}/tensorrt_bindings"))
+    if not found:
+        pytest.skip(f"needs TensorRT's bindings {request.param}: `make bindings`")
+    return found[0].parent
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries: Path) -> None:
     facts = answer("tensorrt_facts.py", bindings, empty_libraries)
 
@@ -202,8 +206,6 @@ def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries:
             assert {member: value for member, value in recorded.items() if value is not None} == expected, owner
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_the_real_signatures_take_our_arguments(bindings: Path, empty_libraries: Path) -> None:
     signatures = answer("tensorrt_facts.py", bindings, empty_libraries)["signatures"]
 
@@ -221,8 +223,6 @@ def arity(signature: str) -> tuple[int, int]:
     return sum("=" not in parameter for parameter in parameters), len(parameters)
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_our_code_reaches_the_real_factories_and_says_that_they_make_nothing(
     bindings: Path, empty_libraries: Path
 ) -> None:
