@@ -16,6 +16,7 @@ from cyclegan_edge.bundle import Artifact, read_bundle, write_manifest
 from cyclegan_edge.cli import app, engine
 from cyclegan_edge.cli.engine import layer_table
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
+from cyclegan_edge.export.engine import engine_shapes
 from cyclegan_edge.export.explain import Layer
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import read_image, write_image
@@ -94,6 +95,23 @@ def test_an_engine_is_built_around_the_models_size_unless_told(fake: Any, tiny_b
 
     assert engine_in(tiny_bundle).shapes == ((1, 16, 16), (1, 32, 56), (1, 64, 112))
     assert fake.called("IBuilderConfig.set_memory_pool_limit") == [(fake.module.MemoryPoolType.WORKSPACE, 1 << 30)]
+
+
+def test_sizes_are_those_that_the_model_takes(tiny_bundle: Path) -> None:
+    model = replace(read_bundle(tiny_bundle).manifest, multiple=256)
+
+    assert engine_shapes(model, [(512, 256)], 3) == ((1, 512, 256), (1, 512, 256), (3, 512, 256))
+    with pytest.raises(ConfigError, match="engine-size is 320x512, but the model takes multiples of 256; try 256x512"):
+        engine_shapes(model, [(256, 256), (512, 320)])
+
+
+def test_tensorrt_8_builds_nothing(fake: Any, tiny_bundle: Path) -> None:
+    fake.module.__version__ = "8.6.1"
+
+    with pytest.raises(EngineError, match=r"TensorRT 8.6.1 is too old, expected 10.3 or newer; use JetPack 6.1"):
+        run("export", tiny_bundle, "--fp16")
+
+    assert fake.calls == []
 
 
 def test_a_bfloat16_engine_of_a_bundle_stands_beside_the_other(fake: Any, tiny_bundle: Path) -> None:
