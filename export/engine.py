@@ -117,20 +117,16 @@ def rebuild_engine(
     report: Report | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
-    """Build the bundle's engine of `precision` again, here, for what its manifest says it is for; see `add_engine`."""
+    """Build the engine of `precision` again, for the same sizes, but for this machine alone; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
     if engine is None or len(engine.shapes) != 3:
         return add_engine(folder, precision=precision, report=report, say=say)
     smallest, best, largest = engine.shapes
-    options = EngineOptions(
-        version_compatible=engine.version_compatible, hardware_compatible=engine.hardware_compatible
-    )
     return add_engine(
         folder,
         precision=precision,
         sizes=[(height, width) for _, height, width in (best, smallest, largest)],
         max_batch=largest[0],
-        options=options,
         report=report,
         say=say,
     )

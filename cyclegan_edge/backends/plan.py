@@ -67,7 +67,7 @@ def open_plan(bundle: Bundle, precision: Precision, *, trust_engine: bool = Fals
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        raise EngineError(f"TensorRT {here.tensorrt} refuses {path} ({told.reason()}); `{rebuild}`.")
+        raise EngineError(f"TensorRT {here.tensorrt} refuses {path} ({told.reason()}); rebuild it with `{rebuild}`.")
     check_interface(trt, engine, str(path))
     smallest, best, largest = (shape_of(dims) for dims in engine.get_tensor_profile_shape(INPUT, 0))
     return Plan(engine, told, here, smallest, best, largest, load_cuda(), (logger, runtime))
