@@ -2,18 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := train evaluate export ncnn openvino shards web test
+BINDINGS := $(addprefix build/bindings/, \
+  cu12-10.3.0 cu12-10.7.0 cu12-10.13.3.9 cu12-10.16.1.11 cu13-11.0.0.114 cu13-11.4.0.106)
 SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt
 comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: demo test check sanitize test-neon fuzz lock clean
+.PHONY: demo test bindings check sanitize test-neon fuzz lock clean
 
 demo: .venv/installed  ## train, export and translate end to end, no GPU, camera or download
 	$(BIN)/cyclegan-edge demo --out demo
 
-test: .venv/installed  ## the tests
+test: bindings  ## the tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+bindings: $(BINDINGS)  ## TensorRT's Python bindings, without TensorRT: the tests check our calls against them
+
+build/bindings/%: | .venv/installed  # cu12-10.3.0 is tensorrt_cu12_bindings 10.3.0; without a network its tests skip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 10 --no-deps --target $@ \
+	  tensorrt_$(firstword $(subst -, ,$*))_bindings==$(lastword $(subst -, ,$*)) \
+	  || { rm -rf $@; echo "TensorRT's bindings $* are not there for this Python; their tests will skip."; }
 
 check: .venv/installed  ## format, lint and types
 	$(BIN)/ruff format --check .

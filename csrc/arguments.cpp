@@ -128,7 +128,7 @@ ConstImage as_image(const py::object& object, const std::string& name) {
     throw py::type_error(name + " is a " + type_name(object) +
                          ", expected a numpy array; convert it, for example with np.asarray(image).");
   const py::array array = py::reinterpret_borrow<py::array>(object);
-  if (!array.dtype().is(py::dtype::of<std::uint8_t>()))
+  if (!array.dtype().equal(py::dtype::of<std::uint8_t>()))
     throw py::value_error(name + " has dtype " + text(array.dtype()) +
                           ", expected uint8 from 0 to 255; convert it, for example with image.astype(np.uint8).");
   if (array.ndim() != 3 || array.shape(2) != kChannels || array.shape(0) < 1 || array.shape(1) < 1)

@@ -29,6 +29,7 @@ MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch ar
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Format = Literal["onnx", "tensorrt", "ncnn", "pt2"]
+HardwareCompatible = Literal["no", "same_compute_capability", "ampere_plus"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -51,7 +52,7 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """The machine an engine was built on and runs on, and nothing else."""
+    """The machine an engine was built on, and runs on; its artifact says whether on others too."""
 
     gpu: str
     compute_capability: str  # "8.7"
@@ -89,6 +90,8 @@ class Artifact:
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
     device: Device | None = None  # engines only
     shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
+    version_compatible: bool = False  # engines only: also for newer TensorRT, by code inside the plan
+    hardware_compatible: HardwareCompatible = "no"  # engines only: for which other GPUs
     compiled_for: CompiledFor | None = None  # pt2 only
 
     def files(self) -> tuple[Part, ...]:
@@ -230,7 +233,7 @@ def _parse(kind: type[T], value: object, where: str) -> T:
         return cast("T", value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return cast("T", float(value))
-    if kind in (int, str) and type(value) is kind:
+    if kind in (bool, int, str) and type(value) is kind:
         return value
     raise BundleError(
         f"{where} has the value {value!r:.80}, expected {getattr(kind, '__name__', kind)}; export the model again."

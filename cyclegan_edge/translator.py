@@ -10,6 +10,8 @@ A live loop that wants to time the stages calls the three that `translator(...)`
 Everything is uint8 RGB; `geometry` decides h and w.
 """
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyclegan_edge import postprocess, preprocess
-from cyclegan_edge.backends import Backend, EngineName, open_backend
+from cyclegan_edge.backends import Backend, EngineName, open_backend, run_many
 from cyclegan_edge.bundle import MULTIPLE, Bundle, Precision, read_bundle
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb
@@ -58,12 +60,14 @@ class Translator:
         fit: Fit = "aspect",
         size: int | None = None,
         threads: int | None = None,
+        trust_engine: bool = False,
     ) -> "Translator":
         """Open the exported model in the folder `bundle`.
 
-        precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
-        size        px; None: what the model was trained on
-        threads     of a CPU engine; None: every core this process may use
+        precision      None: fp16 on a GPU where the bundle has it, fp32 on the CPU
+        size           px; None: what the model was trained on
+        threads        of a CPU engine; None: every core this process may use
+        trust_engine   let TensorRT run the code that a version-compatible engine carries
 
         Raises BundleError, EngineError and ConfigError.
         """
@@ -71,13 +75,32 @@ class Translator:
         if size is None:
             size = content.manifest.size
         check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
-        backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
+        backend, passed_over = open_backend(
+            content, engine=engine, precision=precision, threads=threads, trust_engine=trust_engine
+        )
         return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Translate uint8 (H, W, 3) RGB into the same shape. Raises ImageError and EngineError."""
         batch = self.prepare(image)
         return self.restore(self.run(batch), image.shape[0], image.shape[1])
+
+    def many(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Translate each of `images` as a call does, in order and several at once where the engine can: for throughput.
+
+        It reads a few images ahead. An error of one comes after the results of those before it.
+        """
+        shapes: deque[tuple[int, ...]] = deque()
+
+        def batches() -> Iterator[npt.NDArray[np.uint8]]:
+            for image in images:
+                batch = self.prepare(image)
+                shapes.append(image.shape)
+                yield batch
+
+        for batch in run_many(self._backend, batches()):
+            height, width, _ = shapes.popleft()
+            yield self.restore(batch, height, width)
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (H, W, 3) -> (1, h, w, 3), fitted. Raises ImageError."""

@@ -1,32 +1,29 @@
 """A bundle gets its TensorRT engine, on the device that will run it and without torch."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.backends.trt import TrtBackend
-from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Precision, read_bundle, write_manifest
-from cyclegan_edge.errors import BundleError, EngineError
+from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
+from cyclegan_edge.errors import BundleError, ConfigError, EngineError
+from cyclegan_edge.export.proof import kept, landscapes, staged
 from cyclegan_edge.export.to_tensorrt import (
     EngineConfig,
+    EngineOptions,
     Report,
+    Shapes,
     build_engine,
     graph_precision_needed,
     tensorrt_version,
     user_timing_caches,
     why_missing,
 )
-from cyclegan_edge.export.verify import BOUND_LEVELS, measure, require
-from cyclegan_edge.files import atomic_file, sha256
-from cyclegan_edge.scenes import render
-
-_COMPARED = 8  # rendered landscapes
+from cyclegan_edge.files import sha256
 
 
-def default_shapes(
-    size: int, multiple: int = MULTIPLE
-) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
+def default_shapes(size: int, multiple: int = MULTIPLE) -> Shapes:
     """(N, H, W) of the smallest, the best and the largest input of an engine for a model trained at `size` px.
 
     Best is a 16:9 camera frame fitted to the model; half and double that are there for speed and for sharpness.
@@ -36,55 +33,100 @@ def default_shapes(
     return (1, half, half), (1, size, wide), (1, 2 * size, 2 * wide)
 
 
+def engine_shapes(model: Manifest, sizes: Sequence[tuple[int, int]] = (), max_batch: int = 1) -> Shapes:
+    """(N, H, W) of the smallest, the best and the largest input of an engine for `sizes`, (H, W) in px.
+
+    It takes whatever lies between those, and is to be fastest at the first. None: `default_shapes`.
+    Raises ConfigError for a size that the model does not take.
+    """
+    if not sizes:
+        smallest, best, (_, height, width) = default_shapes(model.size, model.multiple)
+        return smallest, best, (max_batch, height, width)
+    check_sizes(sizes, model.multiple)
+    heights, widths = zip(*sizes, strict=True)
+    return (1, min(heights), min(widths)), (1, *sizes[0]), (max_batch, max(heights), max(widths))
+
+
+def check_sizes(sizes: Sequence[tuple[int, int]], multiple: int = MULTIPLE) -> None:
+    """Raise ConfigError unless every side of `sizes`, (H, W) in px, is a multiple of `multiple`."""
+    for height, width in sizes:
+        if height % multiple or width % multiple:
+            fitting = [max(1, round(side / multiple)) * multiple for side in (width, height)]
+            raise ConfigError(
+                f"engine-size is {width}x{height}, but the model takes multiples of {multiple}; "
+                f"try {fitting[0]}x{fitting[1]}."
+            )
+
+
 def add_engine(
     folder: Path,
     *,
     precision: Precision = "fp16",
+    sizes: Sequence[tuple[int, int]] = (),
+    max_batch: int = 1,
+    options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
     report: Report | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
     """Build an engine from the bundle's graph, compare it with the float32 graph on rendered pictures, and add it.
 
+    sizes        (H, W) in px that it is built for, the first the one to be fastest at; none: around the model's own
+    max_batch    pictures that it takes at once
+
     Raises EngineError when TensorRT or a GPU is missing, BundleError when the bundle lacks the graph that this TensorRT
-    needs, ExportError when the engine cannot be built or differs by more than its bound; it is not kept then.
+    needs, ConfigError for sizes that the model does not take, ExportError when the engine cannot be built or differs by
+    more than its bound; it is not kept then, and an older engine stays.
     """
     version = tensorrt_version()
     if version is None:
         raise EngineError(why_missing())
     bundle = read_bundle(folder)
+    shapes = engine_shapes(bundle.manifest, sizes, max_batch)
     needed = graph_precision_needed(version, precision)
     graph = bundle.artifact("onnx", needed)
     if graph is None:
         raise BundleError(
-            f"{folder} holds no {needed} graph, which TensorRT {version} needs; export it again with --fp16."
+            f"{folder} holds no {needed} graph, which TensorRT {version} needs; export it again with --{needed}."
         )
-    size = bundle.manifest.size
-    shapes = default_shapes(size, bundle.manifest.multiple)
-    config = EngineConfig(shapes=shapes, precision=precision, timing_caches=user_timing_caches())
+    config = EngineConfig(**asdict(options), shapes=shapes, precision=precision, timing_caches=user_timing_caches())
     built = build_engine(bundle.path(graph), config, report=report)
-    path = folder / f"generator-{precision}.engine"
-    with atomic_file(path) as partial:
-        partial.write_bytes(built.plan)
-    engine = Artifact(
-        file=path.name,
-        format="tensorrt",
-        precision=precision,
-        sha256=sha256(path),
-        device=built.device,
-        shapes=built.shapes,
-    )
-    pictures = [render(seed, "summer", size=(size, size)) for seed in range(_COMPARED)]
-    try:
-        backend = TrtBackend(bundle.with_artifact(engine), precision=precision)
-        parity = measure(OrtBackend(bundle).run, backend.run, pictures, bound_levels=BOUND_LEVELS[precision])
-        require(parity, path.name)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    say(
-        f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from the float32 "
-        f"graph ({parity.psnr_db:.1f} dB)."
-    )
-    proven = bundle.with_artifact(replace(engine, parity=parity))
+    expected = OrtBackend(bundle).run
+    with staged(bundle) as staging:
+        path = staging.folder / f"generator-{precision}.engine"
+        path.write_bytes(built.plan)
+        engine = Artifact(
+            file=path.name,
+            format="tensorrt",
+            precision=precision,
+            sha256=sha256(path),
+            device=built.device,
+            shapes=built.shapes,
+            version_compatible=options.version_compatible,
+            hardware_compatible=options.hardware_compatible,
+        )
+        backend = TrtBackend(staging.with_artifact(engine), precision=precision, trust_engine=True)  # built just now
+        proven = kept(staging, engine, backend.run, expected, landscapes(bundle), say)
     write_manifest(folder, proven.manifest)
-    return proven
+    return Bundle(folder, proven.manifest)
+
+
+def rebuild_engine(
+    folder: Path,
+    precision: Precision,
+    *,
+    report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Bundle:
+    """Build the engine of `precision` again, for the same sizes, but for this machine alone; see `add_engine`."""
+    engine = read_bundle(folder).artifact("tensorrt", precision)
+    if engine is None or len(engine.shapes) != 3:
+        return add_engine(folder, precision=precision, report=report, say=say)
+    smallest, best, largest = engine.shapes
+    return add_engine(
+        folder,
+        precision=precision,
+        sizes=[(height, width) for _, height, width in (best, smallest, largest)],
+        max_batch=largest[0],
+        report=report,
+        say=say,
+    )

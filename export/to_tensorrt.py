@@ -4,24 +4,23 @@
 
 How a half-precision engine is made depends on the TensorRT that is installed:
 
-    10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16)
-    10.12 .. 10.x   strongly typed: from the half graph, which says for each layer what it computes in
-    11.x            always strongly typed; BuilderFlag.FP16 is gone
+    10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16 or BF16)
+    10.12 .. 10.x   strongly typed: from the fp16 or bf16 graph, which says for each layer what it computes in
+    11.x            always strongly typed; those flags are gone
 
 `graph_precision_needed` says which graph to pass; the other one is refused, because TensorRT would take it without a
 word and build something else. Flags are made from names: their values differ between 10 and 11.
 """
 
-import json
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cyclegan_edge.backends.trt import (
+from cyclegan_edge.backends.plan import (
     CHANNELS,
     INPUT,
     OUTPUT,
@@ -30,52 +29,67 @@ from cyclegan_edge.backends.trt import (
     listen,
     load_tensorrt,
     made,
+    on_jetson,
     release,
     tensorrt_version,
     this_device,
     why_missing,
 )
-from cyclegan_edge.bundle import MULTIPLE, Device, Precision
+from cyclegan_edge.bundle import MULTIPLE, Device, HardwareCompatible, Precision
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.files import atomic_file, user_cache
 
 __all__ = [
     "BuiltEngine",
     "EngineConfig",
-    "Layer",
+    "EngineOptions",
     "Report",
+    "Shapes",
     "build_engine",
-    "explain",
     "graph_precision_needed",
     "tensorrt_version",
     "user_timing_caches",
     "why_missing",
 ]
 
+Shapes = tuple[Shape, Shape, Shape]  # (N, H, W): the smallest, the one to be fastest at, the largest
 Report = Callable[[str, int, int], bool]  # (phase, steps done, steps in all) -> go on? Called from TensorRT's threads.
 
 _STRONGLY_TYPED_SINCE = (10, 12)
 _ALWAYS_STRONGLY_TYPED_SINCE = (11, 0)
+_BF16_SINCE = 8  # major compute capability: Ampere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineConfig:
-    """Everything that decides an engine besides the graph, the device and TensorRT's version.
+class EngineOptions:
+    """How TensorRT builds, whatever it builds.
 
-    The last two widen where a plan may run, at a cost in speed, for other runtimes than this package's, which opens a
-    plan only on the device and version it was built with. A version-compatible plan carries code of its own, which runs
-    once its reader sets engine_host_code_allowed: do that for plans you built, never for one you were given.
+    The last two widen where a plan may run, at a cost in speed. A version-compatible plan carries code of its own,
+    which whoever opens it must agree to run (`trust_engine`): do that for plans you built, not for one you were given.
     """
 
-    shapes: tuple[Shape, Shape, Shape]  # (N, H, W): the smallest, the one to be fastest at, the largest
-    precision: Precision = "fp16"
     workspace_mib: int = 1024  # scratch memory a layer may use; leaves an 8 GB board, which shares it, room to breathe
     optimization_level: int = 3  # 0 builds in seconds, 5 tries every kernel; 3 is TensorRT's default
-    timing_caches: Path | None = None  # folder with one file per device: the second build takes a fraction of the first
     version_compatible: bool = False
-    hardware_compatible: Literal["no", "same_compute_capability", "ampere_plus"] = "no"
+    hardware_compatible: HardwareCompatible = "no"
 
     def __post_init__(self) -> None:
+        if self.workspace_mib < 1:
+            raise ConfigError(f"workspace_mib is {self.workspace_mib}, expected at least 1; try 1024.")
+        if not 0 <= self.optimization_level <= 5:
+            raise ConfigError(f"optimization_level is {self.optimization_level}, expected 0 to 5; try 3.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig(EngineOptions):
+    """Everything that decides an engine besides the graph, the device and TensorRT's version."""
+
+    shapes: Shapes
+    precision: Precision = "fp16"
+    timing_caches: Path | None = None  # folder with one file per device: the second build takes a fraction of the first
+
+    def __post_init__(self) -> None:
+        EngineOptions.__post_init__(self)
         smallest, best, largest = self.shapes
         for shape in self.shapes:
             if min(shape) < 1 or shape[1] % MULTIPLE or shape[2] % MULTIPLE:
@@ -84,10 +98,6 @@ class EngineConfig:
                 )
         if any(not low <= middle <= high for low, middle, high in zip(smallest, best, largest, strict=True)):
             raise ConfigError(f"shapes is {self.shapes}, expected none of N, H, W to shrink from one to the next.")
-        if self.workspace_mib < 1:
-            raise ConfigError(f"workspace_mib is {self.workspace_mib}, expected at least 1; try 1024.")
-        if not 0 <= self.optimization_level <= 5:
-            raise ConfigError(f"optimization_level is {self.optimization_level}, expected 0 to 5; try 3.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,19 +107,8 @@ class BuiltEngine:
     plan: bytes = field(repr=False)
     device: Device
     precision: Precision
-    shapes: tuple[Shape, Shape, Shape]
+    shapes: Shapes
     warnings: tuple[str, ...]  # TensorRT's own, oldest first
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
-    """One line of the layer table, in TensorRT's words."""
-
-    name: str
-    kind: str  # "CaskConvolution"
-    inputs: tuple[str, ...]  # format and type of each: "Channel major FP16 format where channel % 8 == 0"
-    outputs: tuple[str, ...]
-    tactic: str  # the kernel, where TensorRT names one
 
 
 def graph_precision_needed(version: str, precision: Precision = "fp16") -> Precision:
@@ -129,6 +128,13 @@ def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = N
     Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
     """
     trt, device = load_tensorrt(), this_device()
+    if config.precision == "bf16" and int(device.compute_capability.split(".")[0]) < _BF16_SINCE:
+        raise ExportError(
+            f"{device.gpu} has compute capability {device.compute_capability}, but bf16 needs {_BF16_SINCE}.0 or "
+            f"newer; build with fp16."
+        )
+    if config.hardware_compatible != "no" and on_jetson():
+        raise ExportError("TensorRT builds no hardware-compatible engine on a Jetson; build one on each board instead.")
     logger, told = listen(trt)
     builder = made(trt.Builder, logger, told)
     network = builder.create_network(_network_flags(trt))
@@ -160,24 +166,6 @@ def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = N
     )
 
 
-def explain(plan: bytes, shape: Shape) -> tuple[Layer, ...]:
-    """What TensorRT made of each layer for a batch of `shape`. Opens the plan, so never one from a stranger.
-
-    Raises EngineError when TensorRT or the GPU is missing, ExportError when the plan does not open here.
-    """
-    trt = load_tensorrt()
-    logger, told = listen(trt)
-    runtime = made(trt.Runtime, logger, told)
-    engine = runtime.deserialize_cuda_engine(plan)
-    context = None if engine is None else engine.create_execution_context()
-    if context is None or not context.set_input_shape(INPUT, (*shape, CHANNELS)):
-        raise ExportError(f"TensorRT cannot open the plan for a batch of {shape} ({told.reason()}).")
-    inspector = engine.create_engine_inspector()
-    inspector.execution_context = context  # without it the formats are "N/A due to dynamic shapes"
-    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    return tuple(_layer(found) for found in information.get("Layers", ()))
-
-
 def _network_flags(trt: Any) -> int:
     if _STRONGLY_TYPED_SINCE <= release(trt.__version__) < _ALWAYS_STRONGLY_TYPED_SINCE:
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -190,10 +178,14 @@ def _builder_config(trt: Any, builder: Any, config: EngineConfig, monitor: Any) 
     builder_config.builder_optimization_level = config.optimization_level
     builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for `explain`; costs no speed
     builder_config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace_mib << 20)
-    if config.precision == "fp32":
-        builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
-    elif release(trt.__version__) < _STRONGLY_TYPED_SINCE:
-        builder_config.set_flag(trt.BuilderFlag.FP16)
+    weak = release(trt.__version__) < _STRONGLY_TYPED_SINCE
+    match config.precision:
+        case "fp32":
+            builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
+        case "fp16" if weak:
+            builder_config.set_flag(trt.BuilderFlag.FP16)
+        case "bf16" if weak:
+            builder_config.set_flag(trt.BuilderFlag.BF16)
     if config.version_compatible:
         builder_config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     match config.hardware_compatible:
@@ -217,17 +209,18 @@ def _check_network(trt: Any, network: Any, graph: Path, config: EngineConfig) ->
     if found != [(INPUT, trt.DataType.UINT8), (OUTPUT, trt.DataType.UINT8)]:
         names = [name for name, _ in found]
         raise ExportError(f"{graph} has the tensors {names}, expected uint8 {INPUT!r} in and {OUTPUT!r} out.")
-    results = (network.get_layer(index).get_output(0) for index in range(network.num_layers))
-    halves = any(result.dtype == trt.DataType.HALF for result in results)
+    results = [network.get_layer(index).get_output(0) for index in range(network.num_layers)]
+    halves: dict[Precision, Any] = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16}
+    given = next((name for name, half in halves.items() if any(result.dtype == half for result in results)), "fp32")
     needed = graph_precision_needed(trt.__version__, config.precision)
-    if halves != (needed == "fp16"):
+    if given != needed:
         raise ExportError(
-            f"{graph} is {'fp16' if halves else 'fp32'}, but TensorRT {trt.__version__} builds an {config.precision} "
+            f"{graph} is {given}, but TensorRT {trt.__version__} builds an {config.precision} "
             f"engine from the {needed} graph; pass that one."
         )
 
 
-def _add_profile(builder: Any, builder_config: Any, network: Any, shapes: tuple[Shape, Shape, Shape]) -> None:
+def _add_profile(builder: Any, builder_config: Any, network: Any, shapes: Shapes) -> None:
     fixed = tuple(network.get_input(0).shape)
     if -1 not in fixed:  # a graph of fixed size has no profile
         if any((*shape, CHANNELS) != fixed for shape in shapes):
@@ -310,15 +303,3 @@ def _parser_errors(parser: Any) -> str:
     """TensorRT's words for the first three nodes that it cannot take."""
     refusals = [parser.get_error(index) for index in range(min(parser.num_errors, 3))]
     return "; ".join(f"{refusal.node_operator()} {refusal.node_name()}: {refusal.desc()}" for refusal in refusals)
-
-
-def _layer(found: dict[str, Any] | str) -> Layer:
-    if isinstance(found, str):  # a plan built without detailed verbosity names its layers and nothing else
-        return Layer(name=found, kind="", inputs=(), outputs=(), tactic="")
-    return Layer(
-        name=str(found.get("Name", "")),
-        kind=str(found.get("LayerType", "")),
-        inputs=tuple(str(tensor.get("Format/Datatype", "")) for tensor in found.get("Inputs", ())),
-        outputs=tuple(str(tensor.get("Format/Datatype", "")) for tensor in found.get("Outputs", ())),
-        tactic=str(found.get("TacticName", "")),
-    )

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from cyclegan_edge.backends.trt import INPUT, OUTPUT
+from cyclegan_edge.backends.plan import INPUT, OUTPUT
 from cyclegan_edge.bundle import Artifact, Bundle, read_bundle
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.files import atomic_file, atomic_folder, sha256

@@ -1,18 +1,27 @@
-"""What several test modules share: random numbers, real pictures if there are any, tar files, a small model."""
+"""What several test modules share: numbers, real pictures where there are any, small models, a fake TensorRT."""
 
+import ctypes
 import io
 import os
+import runpy
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cyclegan_edge.bundle import Artifact, Manifest, Source, write_manifest
+from cyclegan_edge.backends import plan
+from cyclegan_edge.backends.cuda import Cuda
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
 
 if TYPE_CHECKING:
@@ -141,6 +150,56 @@ def exported(generator: "ResnetGenerator", tmp_path_factory: pytest.TempPathFact
         ),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def cudart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/fake_cudart.c as a library."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    path = tmp_path_factory.mktemp("cudart") / "libcudart.so"
+    source = Path(__file__).parent / "data" / "fake_cudart.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", path, source], check=True)
+    return path
+
+
+@pytest.fixture
+def install(cudart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Makes `import tensorrt` give the fake of a version, data/fake_tensorrt.py."""
+    numbers = count()
+    made = runpy.run_path(str(Path(__file__).parent / "data" / "fake_tensorrt.py"))
+
+    def installed(version: str) -> Any:
+        library = str(shutil.copy(cudart, tmp_path / f"libcudart-{next(numbers)}.so"))  # never over a loaded one
+        fake = made["Fake"](version, ctypes.CDLL(library))
+        monkeypatch.setitem(sys.modules, "tensorrt", fake.module)
+        cuda = Cuda(library, driver=library)
+        monkeypatch.setattr(plan, "load_cuda", lambda: cuda)
+        return fake
+
+    return installed
+
+
+@pytest.fixture
+def fake(install: Callable[[str], Any]) -> Any:
+    """The oldest TensorRT that we support."""
+    return install("10.3.0")
+
+
+@pytest.fixture
+def engine_bundle(tmp_path: Path) -> Callable[..., Bundle]:
+    """Makes a bundle with an engine that the fake TensorRT opens, its artifact changed as told."""
+
+    def make(**changed: Any) -> Bundle:
+        (tmp_path / "plan").write_bytes(b"plan")
+        artifact = Artifact(file="plan", format="tensorrt", precision="fp16", sha256=sha256(tmp_path / "plan"))
+        artifact = replace(artifact, **{"device": plan.this_device(), **changed})
+        source = Source(file="checkpoint.pt", sha256="0", step=1)
+        manifest = Manifest(name="x", direction="ab", size=256, architecture={}, source=source, artifacts=(artifact,))
+        return Bundle(tmp_path, manifest)
+
+    return make
 
 
 def negative() -> onnx.ModelProto:

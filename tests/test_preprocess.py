@@ -1,5 +1,6 @@
 """The data path against Pillow 12 and torchvision: the largest difference allowed is 0, on every instruction set."""
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,17 @@ def test_floats_are_those_of_torchvision(isa: str) -> None:
     to_tensor = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, to_tensor(Image.fromarray(image)).numpy())
+
+
+def test_an_array_over_memory_of_ctypes_is_taken() -> None:
+    """Its dtype equals numpy's uint8 but is another object."""
+    memory = (ctypes.c_uint8 * (16 * 16 * 3))(*range(256), *range(256), *range(256))
+    image = np.ctypeslib.as_array(memory).reshape(16, 16, 3)
+    assert image.dtype is not np.dtype(np.uint8)
+
+    np.testing.assert_array_equal(
+        preprocess.resize(image, (8, 8)), preprocess.resize(np.array(image, np.uint8), (8, 8))
+    )
 
 
 @every_isa

@@ -1,10 +1,7 @@
 """Every TensorRT name in our code exists in each version we support; with NVIDIA's bindings at hand, in the real ones.
 
 TensorRT needs a GPU and gigabytes of libraries. Its Python bindings do not: over empty libraries they import and hold
-the real classes, enums and signatures. To run that part, put the wheels into folders of their own and name these:
-
-    pip install --no-deps --target bindings/10.3.0 tensorrt_cu12_bindings==10.3.0
-    CYCLEGAN_EDGE_TENSORRT_BINDINGS=bindings/10.3.0:bindings/11.4.0 pytest tests/test_tensorrt_contract.py
+the real classes, enums and signatures. `make bindings` puts those of every version, a megabyte each, where this looks.
 """
 
 import ast
@@ -20,14 +17,24 @@ from typing import Any
 
 import pytest
 
+import cyclegan_edge.backends.plan
 import cyclegan_edge.backends.trt
+import cyclegan_edge.export.explain
 import cyclegan_edge.export.to_tensorrt
 
 DATA = Path(__file__).parent / "data"
 API = json.loads((DATA / "tensorrt_api.json").read_text(encoding="utf-8"))
 VERSIONS: list[str] = API["versions"]
-SOURCES = [Path(module.__file__ or "") for module in (cyclegan_edge.backends.trt, cyclegan_edge.export.to_tensorrt)]
-BINDINGS = [Path(path) for path in os.environ.get("CYCLEGAN_EDGE_TENSORRT_BINDINGS", "").split(os.pathsep) if path]
+SOURCES = [
+    Path(module.__file__ or "")
+    for module in (
+        cyclegan_edge.backends.plan,
+        cyclegan_edge.backends.trt,
+        cyclegan_edge.export.explain,
+        cyclegan_edge.export.to_tensorrt,
+    )
+]
+BINDINGS = Path(__file__).parent.parent / "build" / "bindings"
 
 VARIABLES = {  # what our names stand for, `self._` included
     "builder": "Builder",
@@ -49,6 +56,7 @@ RETURNS = {
     "INetworkDefinition.get_layer": "ILayer",
 }
 ASKED_FOR_WHERE_PRESENT = {  # guarded by the version, as the fake of each version proves in test_tensorrt_flow.py
+    "BuilderFlag.BF16": ("11.0.0.114", "11.4.0.106"),
     "BuilderFlag.FP16": ("11.0.0.114", "11.4.0.106"),
     "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY": ("10.3.0", "10.7.0"),
 }
@@ -111,7 +119,17 @@ def test_the_scan_sees_what_we_call() -> None:
         "ITimingCache.serialize",
         "ParserError.desc",
     }
-    assert not any("engine_host_code_allowed" in name for name in names)
+
+
+def test_code_from_a_plan_is_allowed_in_one_place_that_asks_whether_it_is_trusted() -> None:
+    allowed = [
+        (source.name, line.strip())
+        for source in SOURCES
+        for line in source.read_text(encoding="utf-8").splitlines()
+        if "engine_host_code_allowed" in line
+    ]
+
+    assert allowed == [("plan.py", "runtime.engine_host_code_allowed = True")]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -168,11 +186,15 @@ def answer(program: str, bindings: Path, libraries: Path) -> Any:
     return json.loads(done.stdout)
 
 
-needs_bindings = pytest.mark.skipif(not BINDINGS, reason="needs CYCLEGAN_EDGE_TENSORRT_BINDINGS (see this file's top)")
+@pytest.fixture(params=VERSIONS)
+def bindings(request: pytest.FixtureRequest) -> Path:
+    """The folder of NVIDIA's bindings of a version."""
+    found = sorted(BINDINGS.glob(f"*-{request.param}/tensorrt_bindings"))
+    if not found:
+        pytest.skip(f"needs TensorRT's bindings {request.param}: `make bindings`")
+    return found[0].parent
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries: Path) -> None:
     facts = answer("tensorrt_facts.py", bindings, empty_libraries)
 
@@ -184,8 +206,6 @@ def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries:
             assert {member: value for member, value in recorded.items() if value is not None} == expected, owner
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_the_real_signatures_take_our_arguments(bindings: Path, empty_libraries: Path) -> None:
     signatures = answer("tensorrt_facts.py", bindings, empty_libraries)["signatures"]
 
@@ -203,8 +223,6 @@ def arity(signature: str) -> tuple[int, int]:
     return sum("=" not in parameter for parameter in parameters), len(parameters)
 
 
-@needs_bindings
-@pytest.mark.parametrize("bindings", BINDINGS, ids=lambda path: path.name)
 def test_our_code_reaches_the_real_factories_and_says_that_they_make_nothing(
     bindings: Path, empty_libraries: Path
 ) -> None:
@@ -217,4 +235,6 @@ def test_our_code_reaches_the_real_factories_and_says_that_they_make_nothing(
     assert told["heard"] == "an error; it goes on"
     assert told["steps"] == [["tactics", 0, 3], ["tactics", 1, 3], ["tactics", 2, 3]]
     assert told["go_on"] == [True, False]
+    assert told["spent"] == {"stem": 0.75}
+    assert told["heard_by_tensorrt"]
     assert told["network_flags"] == (2 if told["version"].startswith(("10.13", "10.16")) else 0)

@@ -54,6 +54,22 @@ def test_native_changes_no_pixel_but_by_the_model(shape: tuple[int, int], rng: n
     np.testing.assert_array_equal(translated, 255 - image)
 
 
+@pytest.mark.parametrize("fit", FITS)
+def test_many_pictures_are_translated_as_one_by_one_and_as_they_are_asked_for(
+    fit: Fit, rng: np.random.Generator
+) -> None:
+    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
+    backend = Negative()
+    translator = Translator(backend, size=64, fit=fit)
+
+    results = translator.many(iter(images))
+    first = next(results)
+
+    assert len(backend.shapes) == 1, "it runs one at a time, so nothing is read ahead"
+    for image, result in zip(images, [first, *results], strict=True):
+        np.testing.assert_array_equal(result, translator(image))
+
+
 def test_native_pads_by_mirroring() -> None:
     image = np.zeros((8, 6, 3), np.uint8)
     image[0, :, 0] = [10, 20, 30, 40, 50, 60]

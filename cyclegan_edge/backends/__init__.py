@@ -4,9 +4,9 @@
 here, and says in a sentence each what it passed over and why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ _CPU: tuple[Precision, ...] = ("fp32", "fp16")
 # pt2 502, ONNX Runtime 520; bfloat16 is never chosen unasked. onnx-tensorrt is not here: it would build an engine, for
 # minutes, at every new size of picture.
 _FASTEST_FIRST: tuple[tuple[EngineName, tuple[Precision, ...]], ...] = (
-    ("tensorrt", _GPU),
+    ("tensorrt", (*_GPU, "bf16")),
     ("pt2", ("fp16",)),  # compiled for CUDA
     ("onnx-cuda", _GPU),
     ("ncnn", _CPU),
@@ -58,6 +58,21 @@ class Backend(Protocol):
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]: ...
 
 
+@runtime_checkable
+class Pipelined(Backend, Protocol):
+    """A backend that is quicker with several batches on their way than with one after the other."""
+
+    def run_many(self, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]: ...
+
+
+def run_many(backend: Backend, batches: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    """What `backend.run` gives for each of `batches`, in order, several of them at once where the backend can do that.
+
+    It may read a few batches ahead. An error of a batch comes after the results of those before it.
+    """
+    return backend.run_many(batches) if isinstance(backend, Pipelined) else map(backend.run, batches)
+
+
 class Opened(NamedTuple):
     """What `open_backend` opened, and why it is nothing faster."""
 
@@ -66,12 +81,18 @@ class Opened(NamedTuple):
 
 
 def open_backend(
-    bundle: Bundle, *, engine: EngineName = "auto", precision: Precision | None = None, threads: int | None = None
+    bundle: Bundle,
+    *,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+    threads: int | None = None,
+    trust_engine: bool = False,
 ) -> Opened:
     """Open `bundle` with `engine`.
 
-    precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
-    threads     of a CPU engine; None: every core this process may use
+    precision      None: fp16 on a GPU where the bundle has it, fp32 on the CPU
+    threads        of a CPU engine; None: every core this process may use
+    trust_engine   let TensorRT run the code that a version-compatible plan carries
 
     Raises EngineError when the engine is missing or refuses the model, BundleError when the bundle lacks what it needs.
     """
@@ -79,11 +100,12 @@ def open_backend(
         _require(engine)
     match engine:
         case "auto":
-            return _open_fastest(bundle, precision, threads)
+            return _open_fastest(bundle, precision, threads, trust_engine)
         case "tensorrt":
             from cyclegan_edge.backends.trt import TrtBackend
 
-            return Opened(TrtBackend(bundle, precision=precision or _on_gpu(bundle, engine)), ())
+            best = precision or _on_gpu(bundle, engine)
+            return Opened(TrtBackend(bundle, precision=best, trust_engine=trust_engine), ())
         case "pt2":
             from cyclegan_edge.backends.pt2 import Pt2Backend
 
@@ -110,7 +132,7 @@ def open_backend(
     raise ConfigError(f"engine is {engine!r}, expected one of {names}.")
 
 
-def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None) -> Opened:
+def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None, trust_engine: bool) -> Opened:
     """Try one after the other. What is not there or not for this machine is passed over; a damaged file is an error."""
     passed_over: dict[EngineName, str] = {}
     for engine, precisions in _FASTEST_FIRST:
@@ -123,7 +145,7 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
                 passed_over.setdefault(engine, f"{nothing}; `{_maker(bundle, engine)}`{where} adds it.")
             continue
         try:
-            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)
+            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads, trust_engine=trust_engine)
         except EngineError as error:
             passed_over[engine] = str(error)
         else:
@@ -134,6 +156,8 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
 
 
 def _on_gpu(bundle: Bundle, engine: EngineName) -> Precision:
+    if engine == "tensorrt":  # an engine was built on purpose: the only one there is the one that is meant
+        return _held(bundle, engine, (*_GPU, "bf16")) or "fp16"
     return _held(bundle, engine, _GPU) or "fp32"
 
 

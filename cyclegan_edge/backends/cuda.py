@@ -181,7 +181,8 @@ class PinnedBuffer(_Owned):
         address = c_void_p()
         cuda.call("cudaHostAlloc", ctypes.byref(address), nbytes, 0)
         super().__init__(cuda, "cudaFreeHost", address.value or 0)
-        self.array: npt.NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(self.handle))
+        memory = memoryview((ctypes.c_uint8 * nbytes).from_address(self.handle))
+        self.array: npt.NDArray[np.uint8] = np.frombuffer(memory, np.uint8)  # as_array's dtype is not numpy's own
 
 
 class Graph(_Owned):

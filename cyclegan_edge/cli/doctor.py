@@ -94,7 +94,7 @@ def _extension() -> str:
 
 
 def _tensorrt() -> str:
-    from cyclegan_edge.backends.trt import this_device
+    from cyclegan_edge.backends.plan import this_device
 
     device = this_device()
     return f"{device.tensorrt} on {device.gpu}, compute capability {device.compute_capability}"

@@ -1,18 +1,22 @@
 """`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.bundle import HardwareCompatible, Precision
+from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
 from cyclegan_edge.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
 
 MODELS = Path("models")
+ENGINE = "TensorRT engine, with --fp16 or --bf16"  # panel of the help
 
 
 def export(
@@ -30,7 +34,9 @@ def export(
         bool, typer.Option("--ncnn", help="Also for ncnn, fast on CPUs and small boards; a bundle can get it later.")
     ] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Also as native code for this machine, which torch runs.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="That code in bfloat16 too, for CPUs that have it.")] = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="That code in bfloat16 too, for CPUs that have it; of a bundle, its engine.")
+    ] = False,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
@@ -43,19 +49,71 @@ def export(
         Path | None,
         typer.Option(help="Also into this model repository of NVIDIA's Triton server.", show_default=False),
     ] = None,
+    engine_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WxH",
+            help="Size the network works at; repeat for a range, fastest at the first.",
+            show_default="around the model's",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures it takes at once.", rich_help_panel=ENGINE)
+    ] = 1,
+    workspace: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="Scratch memory for a layer.", rich_help_panel=ENGINE)
+    ] = 1024,
+    level: Annotated[
+        int,
+        typer.Option(min=0, max=5, help="0 builds in seconds, 5 tries every kernel.", rich_help_panel=ENGINE),
+    ] = 3,
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Also for newer TensorRT, a little slower.", rich_help_panel=ENGINE),
+    ] = False,
+    hardware_compatible: Annotated[
+        HardwareCompatible,
+        typer.Option(help="Also for other GPUs, slower; not on a Jetson.", rich_help_panel=ENGINE),
+    ] = "no",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what each layer is and costs.", rich_help_panel=ENGINE)
+    ] = False,
+    trust_engine: Annotated[
+        bool,
+        typer.Option(
+            "--trust-engine", help="--explain may run the code in a version-compatible one.", rich_help_panel=ENGINE
+        ),
+    ] = False,
 ) -> None:
     """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
 
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
     from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.export.engine import check_sizes
+    from cyclegan_edge.export.to_tensorrt import EngineOptions
 
+    sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
+    check_sizes(sizes)
+    options = EngineOptions(
+        workspace_mib=workspace,
+        optimization_level=level,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+    )
+    asked: tuple[tuple[Precision, bool], ...] = (("fp16", fp16), ("bf16", bf16))
+    engines = [precision for precision, wanted in asked if wanted]
+    if not engines and (sizes or max_batch > 1 or options != EngineOptions()):
+        raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16 or --bf16.")
     if source is not None and (source / MANIFEST).is_file():
         folder = source
-        if pt2 or bf16:
+        if pt2:
             raise ConfigError(f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead.")
         if ncnn:
             add_ncnn_to(folder, fp16=fp16)
+    elif explain and not engines:
+        raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
     else:
         from cyclegan_edge.export.config import ExportConfig
 
@@ -65,8 +123,10 @@ def export(
             direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
         )
         folder = export_to(checkpoint, MODELS / bundle_name, config)
-    if fp16:
-        build_engine_in(folder)
+    for precision in engines:
+        build_engine_in(folder, precision, sizes=sizes, max_batch=max_batch, options=options)
+    if explain:
+        explain_engine_of(folder, engines[-1] if engines else None, trust_engine=trust_engine)
     if triton is not None:
         add_to_triton(folder, triton)
     console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
@@ -99,28 +159,6 @@ def add_to_triton(folder: Path, repository: Path) -> None:
     console.print(f"To serve it: [bold]tritonserver --model-repository={escape(str(repository.resolve()))}[/bold]")
 
 
-def build_engine_in(folder: Path) -> None:
-    """Build the TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
-    from cyclegan_edge.export.engine import add_engine
-    from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
-
-    if tensorrt_version() is None:
-        console.print(
-            f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
-            f"To finish on the device, copy {folder} there and type "
-            f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
-        )
-        return
-    with progress_bar() as bar:
-        task = bar.add_task("building", note="", total=None)
-
-        def report(phase: str, done: int, total: int) -> bool:
-            bar.update(task, completed=done, total=total, note=phase)
-            return True
-
-        add_engine(folder, report=report, say=lambda line: console.print(f"  {line}", markup=False))
-
-
 def directed(name: str, direction: Literal["ab", "ba"]) -> str:
     """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
     return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
@@ -148,3 +186,11 @@ def find_source(source: Path | None) -> tuple[str, Path]:
             f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
         )
     return run.resolve().name, checkpoint
+
+
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """ "640x480", as people say it, -> (480, 640), as arrays have it. Raises ConfigError."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise ConfigError(f"{option} is {text!r}, expected WIDTHxHEIGHT in pixels; try 640x480.")
+    return int(match[2]), int(match[1])

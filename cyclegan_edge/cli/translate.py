@@ -1,9 +1,14 @@
 """`cyclegan-edge translate`: pictures, folders of pictures and videos in, their translations of the same size out."""
 
 import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.markup import escape
 from rich.progress import Progress
@@ -11,12 +16,16 @@ from rich.progress import Progress
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.errors import DataError, EngineError, ImageError, SourceError
+from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
 from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
-    from cyclegan_edge.worklist import Made
+    from cyclegan_edge.video.frames import Frame
+    from cyclegan_edge.worklist import Job, Made
+
+Outcome = Literal["translated", "done before"] | CycleGanEdgeError
 
 
 def translate(
@@ -39,6 +48,10 @@ def translate(
             metavar="I/N", help="Only the I-th of N equal shares, by name: one per machine.", show_default=False
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")] = False,
+    trust_engine: Annotated[
+        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible one.")
+    ] = False,
 ) -> None:
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
 
@@ -49,27 +62,24 @@ def translate(
     from cyclegan_edge.worklist import VIDEO_SUFFIXES, claim, parse_share, plan
 
     jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
-    translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
+    offer_rebuild(model, engine=engine, precision=precision, yes=yes)
+    translator = Translator.load(
+        model, engine=engine, precision=precision, fit=fit, size=size, trust_engine=trust_engine
+    )
     for reason in translator.passed_over:
         console.print(reason, markup=False)
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
     claim(out, _made(translator, precision))
+    videos = [job for job in jobs if job.source.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [job for job in jobs if job.source.suffix.lower() not in VIDEO_SUFFIXES]
     translated = failed = 0
     with quiet_opencv(), progress_bar() as bar:
         task = bar.add_task("files", total=len(jobs), note="")
-        for job in jobs:
-            try:
-                if not job.is_done():
-                    version = job.version()
-                    if job.source.suffix.lower() in VIDEO_SUFFIXES:
-                        translate_video(translator, job.source, job.target, bar)
-                    else:
-                        translate_picture(translator, job.source, job.target)
-                    job.mark_done(version)
-                    translated += 1
-            except (EngineError, ImageError, SourceError) as error:
+        for job, outcome in chain(translate_pictures(translator, pictures), translate_videos(translator, videos, bar)):
+            translated += outcome == "translated"
+            if isinstance(outcome, CycleGanEdgeError):
                 failed += 1
-                _warn(f"failed, {error}" if job.source.name in str(error) else f"failed {job.file}, {error}")
+                _warn(f"failed, {outcome}" if job.source.name in str(outcome) else f"failed {job.file}, {outcome}")
             bar.advance(task)
     if jobs and failed == len(jobs):
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
@@ -79,16 +89,62 @@ def translate(
     )
 
 
-def translate_picture(translator: "Translator", source: Path, target: Path) -> None:
-    """Translate one picture file."""
+def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Iterator[tuple["Job", Outcome]]:
+    """Translate picture files, several at once where the engine can; one that fails costs no other."""
     from cyclegan_edge.images import read_image, write_image
 
-    write_image(target, translator(read_image(source)))
+    begun: deque[tuple[Job, int]] = deque()  # read and with the engine, and the version that was read
+    settled: deque[tuple[Job, Outcome]] = deque()
+
+    def read() -> Iterator[npt.NDArray[np.uint8]]:
+        for job in jobs:
+            try:
+                if job.is_done():
+                    settled.append((job, "done before"))
+                    continue
+                version, image = job.version(), read_image(job.source)
+            except (ImageError, SourceError) as error:
+                settled.append((job, error))
+            else:
+                begun.append((job, version))
+                yield image
+
+    images, more = read(), True
+    while more:
+        try:
+            for translated in translator.many(images):
+                job, version = begun.popleft()
+                write_image(job.target, translated)
+                job.mark_done(version)
+                yield job, "translated"
+                while settled:
+                    yield settled.popleft()
+            more = False
+        except (EngineError, ImageError) as error:  # of the first; what was with the engine too is lost with it
+            settled.append((begun.popleft()[0], error))
+            settled.extend((job, _translate_alone(translator, job)) for job, _ in begun)
+            begun.clear()
+        while settled:
+            yield settled.popleft()
+
+
+def translate_videos(translator: "Translator", jobs: Iterable["Job"], bar: Progress) -> Iterator[tuple["Job", Outcome]]:
+    """Translate video files, one after the other."""
+    for job in jobs:
+        if job.is_done():
+            yield job, "done before"
+            continue
+        try:
+            version = job.version()
+            translate_video(translator, job.source, job.target, bar)
+            job.mark_done(version)
+            yield job, "translated"
+        except (EngineError, ImageError, SourceError) as error:
+            yield job, error
 
 
 def translate_video(translator: "Translator", source: Path, target: Path, bar: Progress) -> None:
-    """Translate one video file frame by frame, at the same rate."""
-    from cyclegan_edge.video.loop import translate_frames
+    """Translate one video file, at the same rate, several frames at once where the engine can."""
     from cyclegan_edge.video.sinks import open_video
     from cyclegan_edge.video.sources import open_source
 
@@ -97,10 +153,31 @@ def translate_video(translator: "Translator", source: Path, target: Path, bar: P
         sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps, live=False))
         task = bar.add_task(escape(source.name), total=video.length, note="")
         frames = 0
-        for frames, _ in enumerate(translate_frames(video, translator, sink), start=1):  # noqa: B007
+        begun: deque[Frame] = deque()
+
+        def images() -> Iterator[npt.NDArray[np.uint8]]:
+            while frame := video.read():
+                begun.append(frame)
+                yield frame.image
+
+        for translated in translator.many(images()):
+            frames += 1
+            sink.show(translated, begun.popleft())
             bar.advance(task)
     if video.length and frames < video.length:
         _warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
+
+
+def _translate_alone(translator: "Translator", job: "Job") -> Outcome:
+    from cyclegan_edge.images import read_image, write_image
+
+    try:
+        version = job.version()
+        write_image(job.target, translator(read_image(job.source)))
+        job.mark_done(version)
+    except (EngineError, ImageError, SourceError) as error:
+        return error
+    return "translated"
 
 
 def _made(translator: "Translator", precision: Precision | None) -> "Made":

@@ -1,7 +1,6 @@
 """`cyclegan-edge webcam`: a camera in, its translated picture on a screen, on a page or in a file."""
 
 import contextlib
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.markup import escape
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.export import MODELS
-from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
+from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.cli.export import MODELS, parse_size
+from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def webcam(
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long.", show_default=False)] = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Input left, output right.")] = False,
     overlay: Annotated[bool, typer.Option(help="Rate and latency on the picture.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")] = False,
+    trust_engine: Annotated[
+        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible one.")
+    ] = False,
 ) -> None:
     """Translate what SOURCE sees, live, and say how fast and how late it was.
 
@@ -78,13 +82,22 @@ def webcam(
     folder = model or newest_bundle(MODELS)
     watched = web or not (out or headless)
     _check_sinks(source, out=out, web=web, window=watched and not web)
-    asked = _parse_size(camera_size)
+    asked = parse_size(camera_size, "camera-size") if camera_size else None
+    offer_rebuild(folder, engine=engine, precision=precision, yes=yes)
     opened = open_source(source, size=asked, fps=camera_fps, notify=lambda line: console.print(line, markup=False))
     timings = Timings()
     with contextlib.ExitStack() as stack:
         feed = arrange(opened, live=watched or (source == "synthetic" and not out))
         stack.callback(feed.close)
-        translator = Translator.load(folder, engine=engine, precision=precision, fit=fit, size=size, threads=threads)
+        translator = Translator.load(
+            folder,
+            engine=engine,
+            precision=precision,
+            fit=fit,
+            size=size,
+            threads=threads,
+            trust_engine=trust_engine,
+        )
         _describe(folder, translator, feed, asked)
         about = {"model": folder.name, "engine": translator.name, "device": translator.device, "source": feed.name}
         shown = (feed.size[0], feed.size[1] * (2 if side_by_side else 1))
@@ -220,12 +233,3 @@ def _next(folder: Path, source: str, watched: bool) -> str:
     if watched:
         return f"cyclegan-edge webcam {folder} --source {source} --out clip.mp4   (record it)"
     return f"cyclegan-edge webcam {folder} --source {source} --web   (watch it in a browser)"
-
-
-def _parse_size(text: str | None) -> "Size | None":
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if match is None:
-        raise ConfigError(f"camera-size is {text!r}, expected WIDTHxHEIGHT in pixels; try 640x480.")
-    return int(match[2]), int(match[1])

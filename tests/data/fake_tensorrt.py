@@ -53,13 +53,14 @@ class Fake:
         self.version, self.cudart = version, cudart
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.parses, self.builds, self.opens, self.runs = True, True, True, True
-        self.halves = VERSIONS.index(version) >= 2  # of the parsed graph: as from 10.12 on
+        self.precision = "HALF" if VERSIONS.index(version) >= 2 else "FLOAT"  # of the parsed graph: half from 10.12 on
         self.input_shape = (-1, -1, -1, 3)  # of the parsed graph
+        self.bounds = [(*shape, 3) for shape in SHAPES]  # of the engine: what was last built, or these
         self.cache_fits = True
         self.steps: list[bool] = []  # what the progress monitor answered
         self.during_build: Callable[[], None] = lambda: None
         self.during_run: Callable[[], None] = lambda: None
-        self.set: dict[str, Any] = {}
+        self.layer_times = {"stem": 0.5, "reformat": 0.25}  # what a profiler hears of each run, in ms
         self.module: Any = types.SimpleNamespace()
         self.module.__version__ = version
         for name in API["enums"]:
@@ -67,6 +68,7 @@ class Fake:
                 setattr(self.module, name, self.enum(name))
         self.module.ILogger = type("ILogger", (), {"Severity": self.enum("ILogger.Severity")})
         self.module.IProgressMonitor = type("IProgressMonitor", (), {})
+        self.module.IProfiler = type("IProfiler", (), {})
         self.module.Builder, self.module.OnnxParser, self.module.Runtime = self.builder, self.parser, self.runtime
 
     def fact(self, part: str, owner: str, member: str) -> str | None:
@@ -89,8 +91,8 @@ class Fake:
 
     def builder(self, logger: Any) -> Recorded:
         self.logger = logger
-        uint8, half, single = (self.module.DataType[name] for name in ("UINT8", "HALF", "FLOAT"))
-        result = self.made("ITensor", dtype=half if self.halves else single)
+        uint8 = self.module.DataType["UINT8"]
+        result = self.made("ITensor", dtype=self.module.DataType[self.precision])
         layer = self.made("ILayer", get_output=lambda index: result)
         image = self.made("ITensor", name="image", dtype=uint8, shape=self.input_shape)
         translated = self.made("ITensor", name="translated", dtype=uint8, shape=self.input_shape)
@@ -113,9 +115,12 @@ class Fake:
             "Builder",
             create_network=lambda flags: self.network,
             create_builder_config=lambda: self.config,
-            create_optimization_profile=lambda: self.made("IOptimizationProfile"),
+            create_optimization_profile=lambda: self.made("IOptimizationProfile", set_shape=self.profile),
             build_serialized_network=self.build,
         )
+
+    def profile(self, name: str, *bounds: tuple[int, int, int, int]) -> None:
+        self.bounds = list(bounds)
 
     def parser(self, network: Any, logger: Any) -> Recorded:
         assert network is self.network
@@ -140,14 +145,7 @@ class Fake:
     def runtime(self, logger: Any) -> Recorded:
         self.logger = logger
         names = ["image", "translated"]
-        bounds = [(*shape, 3) for shape in SHAPES]
-        self.context = self.made(
-            "IExecutionContext",
-            set_input_shape=lambda name, shape: self.set.update(shape=shape) is None,
-            infer_shapes=list,
-            set_tensor_address=lambda name, address: self.set.update({name: address}) is None,
-            execute_async_v3=self.execute,
-        )
+        self.contexts: list[Recorded] = []
         self.engine = self.made(
             "ICudaEngine",
             num_io_tensors=2,
@@ -155,26 +153,41 @@ class Fake:
             get_tensor_mode=lambda name: self.module.TensorIOMode["INPUT" if name == "image" else "OUTPUT"],
             get_tensor_dtype=lambda name: self.module.DataType.UINT8,
             get_tensor_shape=lambda name: (-1, -1, -1, 3),
-            get_tensor_profile_shape=lambda name, profile: bounds,
-            create_execution_context=lambda: self.context,
+            get_tensor_profile_shape=lambda name, profile: self.bounds,
+            create_execution_context=self.context,
             create_engine_inspector=lambda: self.made("EngineInspector", get_engine_information=lambda format_: LAYERS),
         )
         return self.made("Runtime", deserialize_cuda_engine=self.open)
+
+    def context(self) -> Recorded:
+        known: dict[str, Any] = {}
+
+        def execute(stream: int) -> bool:
+            self.during_run()
+            nbytes = int(np.prod(known["shape"]))
+            addresses = (ctypes.c_void_p(known[name]) for name in ("translated", "image"))
+            self.cudart.fake_kernel(ctypes.c_void_p(stream), *addresses, ctypes.c_size_t(nbytes))
+            for name, milliseconds in self.layer_times.items() if context.profiler else ():
+                context.profiler.report_layer_time(name, milliseconds)
+            if not self.runs:
+                self.log("illegal memory access")
+            return self.runs
+
+        context = self.made(
+            "IExecutionContext",
+            profiler=None,
+            set_input_shape=lambda name, shape: known.update(shape=shape) is None,
+            infer_shapes=list,
+            set_tensor_address=lambda name, address: known.update({name: address}) is None,
+            execute_async_v3=execute,
+        )
+        self.contexts.append(context)
+        return context
 
     def open(self, plan: bytes) -> Recorded | None:
         if not self.opens:
             self.log("not compatible with this version of TensorRT")
         return self.engine if self.opens else None
-
-    def execute(self, stream: int) -> bool:
-        self.during_run()
-        nbytes = int(np.prod(self.set["shape"]))
-        self.cudart.fake_kernel(
-            ctypes.c_void_p(self.set["translated"]), ctypes.c_void_p(self.set["image"]), ctypes.c_size_t(nbytes)
-        )
-        if not self.runs:
-            self.log("illegal memory access")
-        return self.runs
 
 
 class Flag:

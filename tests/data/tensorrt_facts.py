@@ -20,6 +20,7 @@ CLASSES = (
     "ILogger",
     "INetworkDefinition",
     "IOptimizationProfile",
+    "IProfiler",
     "IProgressMonitor",
     "ITensor",
     "ITimingCache",

@@ -13,11 +13,12 @@ from typing import Any
 
 import tensorrt_bindings as trt  # type: ignore[import-not-found]  # on the path of this process only
 
-from cyclegan_edge.backends.trt import TrtBackend, listen, this_device
+from cyclegan_edge.backends.plan import listen, this_device
+from cyclegan_edge.backends.trt import TrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source
 from cyclegan_edge.errors import CycleGanEdgeError
-from cyclegan_edge.export import to_tensorrt
-from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine, explain
+from cyclegan_edge.export import explain, to_tensorrt
+from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine
 from cyclegan_edge.files import sha256
 
 SHAPES = ((1, 256, 256),) * 3
@@ -63,15 +64,21 @@ if __name__ == "__main__":
     monitor.phase_start("tactics", None, 3)
     go_on = [monitor.step_complete("tactics", step) for step in range(2)]
     monitor.phase_finish("tactics")
+    spent: dict[str, float] = {}
+    profiler = explain._profiler(trt, spent)
+    for milliseconds in (0.5, 0.25):
+        profiler.report_layer_time("stem", milliseconds)
     with tempfile.TemporaryDirectory() as folder:
         facts = {
             "version": trt.__version__,
             "build": said(lambda: build_engine(Path("no.onnx"), EngineConfig(shapes=SHAPES))),
-            "explain": said(lambda: explain(b"plan", (1, 256, 256))),
+            "explain": said(lambda: explain.explain(bundle(Path(folder)))),
             "open": said(lambda: TrtBackend(bundle(Path(folder)))),
             "heard": told.reason(),
             "steps": steps,
             "go_on": go_on,
+            "spent": spent,
+            "heard_by_tensorrt": isinstance(profiler, trt.IProfiler),
             "network_flags": to_tensorrt._network_flags(trt),
         }
     json.dump(facts, sys.stdout)

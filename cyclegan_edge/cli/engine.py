@@ -1,0 +1,142 @@
+"""What the commands do with TensorRT engines: build one, explain it, rebuild one that came from elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cyclegan_edge.backends import EngineName
+from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.errors import BundleError, CycleGanEdgeError
+
+if TYPE_CHECKING:
+    from cyclegan_edge.export.explain import Layer
+    from cyclegan_edge.export.to_tensorrt import EngineOptions, Report
+
+TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
+
+
+def build_engine_in(
+    folder: Path,
+    precision: Precision = "fp16",
+    *,
+    sizes: list[tuple[int, int]],
+    max_batch: int,
+    options: "EngineOptions",
+) -> None:
+    """Build a TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
+    from cyclegan_edge.export.engine import add_engine
+    from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
+
+    if tensorrt_version() is None:
+        console.print(
+            f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
+            f"To finish on the device, copy {folder} there and type "
+            f"[bold]cyclegan-edge export {folder} --{precision}[/bold]"
+        )
+        return
+    with _building() as report:
+        add_engine(
+            folder, precision=precision, sizes=sizes, max_batch=max_batch, options=options, report=report, say=_say
+        )
+
+
+def explain_engine_of(folder: Path, precision: Precision | None, *, trust_engine: bool) -> None:
+    """Print what each layer of the bundle's engine is and costs, the costliest first."""
+    from cyclegan_edge.bundle import read_bundle
+    from cyclegan_edge.export.explain import RUNS, explain
+
+    bundle = read_bundle(folder)
+    held = _engine_of(bundle, precision)
+    if held is None:
+        raise BundleError(
+            f"{folder} holds no engine to explain; build one with `cyclegan-edge export {folder} --fp16`."
+        )
+    layers = explain(bundle, held, trust_engine=trust_engine)
+    console.print()
+    console.print(layer_table(layers))
+    console.print(f"Mean of {RUNS} runs with TensorRT waiting after each layer; a translation takes less than the sum.")
+
+
+def layer_table(layers: "tuple[Layer, ...]") -> Table:
+    """One line per layer, the costliest first, and the sum."""
+    total = sum(layer.milliseconds or 0.0 for layer in layers)
+    table = Table("layer", "kind", "in", "out", "tactic", "ms", "share", box=None, pad_edge=False, show_footer=True)
+    for column in table.columns[-2:]:
+        column.justify = "right"
+    for column, foot in zip(table.columns, (f"{len(layers)} layers", "", "", "", "", f"{total:.3f}", ""), strict=True):
+        column.footer = foot
+        column.overflow = "fold"
+    for layer in sorted(layers, key=lambda layer: -(layer.milliseconds or 0.0)):
+        spent = layer.milliseconds
+        cost = ("", "") if spent is None else (f"{spent:.3f}", f"{spent / total:.1%}" if total else "")
+        words = (layer.name, layer.kind, _types(layer.inputs), _types(layer.outputs), layer.tactic)
+        table.add_row(*map(escape, words), *cost)
+    return table
+
+
+def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | None, yes: bool) -> None:
+    """Where the engine that would be opened was built elsewhere, rebuild it here if whoever asks agrees.
+
+    Does nothing where opening it will say what is wrong: no engine, no TensorRT, no GPU, nobody at a terminal.
+    """
+    from cyclegan_edge.backends.plan import this_device, why_foreign
+    from cyclegan_edge.bundle import read_bundle
+
+    if engine not in ("auto", "tensorrt") or not (yes or _someone_is_there()):
+        return
+    bundle = read_bundle(folder)
+    held = _engine_of(bundle, precision)
+    artifact = bundle.artifact("tensorrt", held) if held else None
+    if held is None or artifact is None:
+        return
+    try:
+        reason = why_foreign(artifact, this_device())
+    except CycleGanEdgeError:
+        return
+    if reason is None:
+        return
+    console.print(f"{reason}.", markup=False)
+    if yes or typer.confirm("Rebuild it here? It takes minutes."):
+        from cyclegan_edge.export.engine import rebuild_engine
+
+        with _building() as report:
+            rebuild_engine(folder, held, report=report, say=_say)
+
+
+def _engine_of(bundle: Bundle, precision: Precision | None) -> Precision | None:
+    """At which precision the bundle holds an engine: the one asked for, else the first that would be opened."""
+    asked: tuple[Precision, ...] = (precision,) if precision else ("fp16", "fp32", "bf16")
+    return next((it for it in asked if bundle.artifact("tensorrt", it)), None)
+
+
+def _someone_is_there() -> bool:
+    return console.is_terminal and sys.stdin.isatty()
+
+
+@contextmanager
+def _building() -> "Iterator[Report]":
+    with progress_bar() as bar:
+        task = bar.add_task("building", note="", total=None)
+
+        def report(phase: str, done: int, total: int) -> bool:
+            bar.update(task, completed=done, total=total, note=phase)
+            return True
+
+        yield report
+
+
+def _say(line: str) -> None:
+    console.print(f"  {line}", markup=False)
+
+
+def _types(formats: tuple[str, ...]) -> str:
+    """ "Channel major FP16 format where channel % 8 == 0" -> "FP16"; what names no known type stays as it is."""
+    short = (next((name for name in TYPES if name in words), words) for words in formats)
+    return ", ".join(dict.fromkeys(short))
