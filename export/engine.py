@@ -17,7 +17,7 @@ from cyclegan_edge.export.to_tensorrt import (
     why_missing,
 )
 from cyclegan_edge.export.verify import Judge, Run, pairs_of, refuse
-from cyclegan_edge.files import sha256
+from cyclegan_edge.files import atomic_file, sha256
 
 
 def default_shapes(
@@ -62,7 +62,8 @@ def add_engine(
     def make(stage: Bundle) -> tuple[Artifact, Run]:
         built = build_engine(source, config, report=report)
         path = stage.folder / file
-        path.write_bytes(built.plan)
+        with atomic_file(path) as partial:
+            partial.write_bytes(built.plan)
         engine = Artifact(
             file=file,
             format="tensorrt",

@@ -261,6 +261,21 @@ def test_no_judge_gets_a_bundle_without_its_float32_graph(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_shows_by_how_much_the_float32_graph_failed_and_keeps_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+
+    result = CliRunner().invoke(app, ["export", str(checkpoint.parents[1]), "--fp16", "--name", "small"])
+
+    assert result.exit_code == 1
+    assert "max 1, 60 dB, 0.999  failed" in result.output
+    assert str(result.exception).startswith("generator-fp32.onnx differs from PyTorch by up to ")
+    assert str(result.exception) not in result.output  # main says it
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 @pytest.mark.usefixtures("wrong_half")
 def test_the_command_keeps_what_is_good_shows_what_is_not_and_exits_with_1(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

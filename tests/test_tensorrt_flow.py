@@ -25,9 +25,11 @@ import pytest
 from cyclegan_edge.backends import trt as backend
 from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.backends.trt import TrtBackend, load_tensorrt, tensorrt_version, this_device, why_missing
-from cyclegan_edge.bundle import Artifact, Bundle, Device, Manifest, Source
+from cyclegan_edge.bundle import Artifact, Bundle, Device, Manifest, Source, read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
+from cyclegan_edge.export.engine import add_engine
 from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine, explain, graph_precision_needed
+from cyclegan_edge.export.verify import Verdict
 from cyclegan_edge.files import sha256
 
 DATA = Path(__file__).parent / "data"
@@ -408,6 +410,29 @@ def test_a_tensorrt_that_is_too_old_is_refused(fake: Any) -> None:
     assert tensorrt_version() == "8.5.2.2"
     with pytest.raises(EngineError, match=r"TensorRT 8.5.2.2 is too old, expected 10.3 or newer; use JetPack 6.1"):
         load_tensorrt()
+
+
+def test_an_engine_moves_into_its_bundle_only_within_its_bound(
+    fake: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = read_bundle(tiny_bundle)
+    larger = dataclasses.replace(before.manifest, size=256)  # what the fake's engine takes
+
+    heard: list[Verdict] = []
+    add_engine(tiny_bundle, judge=heard.append)
+    assert read_bundle(tiny_bundle) == before
+    assert not (tiny_bundle / "generator-fp16.engine").exists()
+    write_manifest(tiny_bundle, larger)
+    add_engine(tiny_bundle, judge=heard.append)
+
+    engine = read_bundle(tiny_bundle).artifact("tensorrt", "fp16")
+    assert [it.outcome for it in heard] == ["failed", "good"]
+    assert "The engine was built for batches of (N, H, W) from (1, 256, 256)" in heard[0].reason
+    assert engine is not None
+    assert engine.bytes == len((tiny_bundle / "generator-fp16.engine").read_bytes())
+    assert engine.parity is not None
+    assert (engine.parity.images, engine.parity.max_levels) == (8, 0)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

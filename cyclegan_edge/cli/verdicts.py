@@ -9,7 +9,7 @@ from rich.segment import SegmentLines
 from rich.table import Table
 
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.errors import ExportError
+from cyclegan_edge.errors import CycleGanEdgeError, ExportError
 
 if TYPE_CHECKING:
     from cyclegan_edge.bundle import Bound
@@ -23,9 +23,10 @@ _COLOURS = {"good": "green", "failed": "red", "skipped": "yellow"}
 def judging() -> Iterator["Judge"]:
     """A judge that lets the block go on when a file fails; then the table, and ExportError when one did.
 
-    The table is also printed when the block itself raises.
+    The table and the reasons are also printed when the block itself raises.
     """
     verdicts: list[Verdict] = []
+    raised = ""
 
     def heard(verdict: "Verdict") -> None:
         verdicts.append(verdict)
@@ -34,9 +35,12 @@ def judging() -> Iterator["Judge"]:
 
     try:
         yield heard
+    except CycleGanEdgeError as error:
+        raised = str(error)
+        raise
     finally:
         print_table(verdicts)
-    print_reasons(verdicts)
+        print_reasons([verdict for verdict in verdicts if verdict.reason != raised])
     if failed := [verdict.file for verdict in verdicts if verdict.outcome == "failed"]:
         files = ", ".join(dict.fromkeys(failed))
         raise ExportError(f"{len(failed)} of {len(verdicts)} failed, {files}; the reasons are above.")
