@@ -8,6 +8,8 @@
         generator-fp32.ncnn.param  the layers and
         generator-fp32.ncnn.bin    the weights for ncnn, on any CPU
         generator-fp32.pt2         native code that torch compiled on and for one machine
+        reference-1.png            a picture of the size it was trained on, and
+        reference-1-translated.png what float32 PyTorch makes of it: `cyclegan-edge verify` compares with these
 
 Everything in the folder is data from outside: the manifest is checked field by field, every file by size and hash.
 """
@@ -24,7 +26,7 @@ from cyclegan_edge.errors import BundleError
 from cyclegan_edge.files import atomic_file, newest, sha256
 
 MANIFEST = "manifest.json"
-SCHEMA = 1  # raised when a field changes its meaning or goes away
+SCHEMA = 2  # raised when a field changes its meaning or goes away
 MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch are multiples of this
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -37,6 +39,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bound:
+    """How far from float32 PyTorch an artifact may be; the values are in `cyclegan_edge.export.verify`."""
+
+    max_levels: int  # largest difference of any value, of 255
+    least_psnr_db: float
+    least_ssim: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
     """How an artifact differs from float32 PyTorch on the same uint8 pictures, in levels of 0..255."""
 
@@ -46,8 +57,9 @@ class Parity:
     max_levels: int  # largest difference of any value
     mean_levels: float  # mean absolute difference
     psnr_db: float  # 10 log10(255^2 / mse); 100.0 when nothing differs
+    ssim: float  # structural similarity, the mean of the pictures; 1.0 when nothing differs
     share_above_1: float  # share of values more than one level off, 0..1
-    bound_levels: int  # the artifact was kept because max_levels <= bound_levels
+    bound: Bound  # what was asked of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +84,11 @@ class CompiledFor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A file that lies beside the artifact's own and is read with it."""
+    """One file of the bundle."""
 
     file: str  # name inside the folder
     sha256: str
+    bytes: int | None = None  # its length, looked at before its hash; None: not known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +99,7 @@ class Artifact:
     format: Format
     precision: Precision
     sha256: str
+    bytes: int | None = None  # as in `Part`
     parts: tuple[Part, ...] = ()  # ncnn only: the weights
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
     device: Device | None = None  # engines only
@@ -96,7 +110,15 @@ class Artifact:
 
     def files(self) -> tuple[Part, ...]:
         """Every file of it, its own first."""
-        return Part(file=self.file, sha256=self.sha256), *self.parts
+        return Part(file=self.file, sha256=self.sha256, bytes=self.bytes), *self.parts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A picture and what float32 PyTorch makes of it, both PNG of the manifest's size."""
+
+    picture: Part
+    translated: Part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +144,12 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)  # of the programs that made it
     multiple: int = MULTIPLE  # px, what both sides of a batch are multiples of; a U-Net's is 2 to its number of levels
     domains: tuple[str, str] | None = None  # what A and B are, where anyone said so
+    references: tuple[Reference, ...] = ()  # what every engine can be compared with, wherever the bundle lies
+
+    def files(self) -> tuple[Part, ...]:
+        """Every file that it names."""
+        pictures = (part for reference in self.references for part in (reference.picture, reference.translated))
+        return *(part for artifact in self.artifacts for part in artifact.files()), *pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,23 +174,32 @@ class Bundle:
         return Bundle(self.folder, replace(self.manifest, artifacts=(*others, artifact)))
 
     def path(self, artifact: Artifact) -> Path:
-        """Where the artifact's file lies, once its hash and those of its parts were found to be right.
+        """Where the artifact's file lies, once it and its parts were found to be what was exported.
 
         Raises BundleError when one is not.
         """
-        for file in artifact.files():
-            path = self.folder / file.file
-            if not path.is_file():
-                raise BundleError(
-                    f"{path} is named by the manifest but is not there; export the model again or copy the whole "
-                    f"folder."
-                )
-            if sha256(path) != file.sha256:
-                raise BundleError(
-                    f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); "
-                    f"copy the folder again or export the model again."
-                )
+        for part in artifact.files():
+            self.checked(part)
         return self.folder / artifact.file
+
+    def checked(self, part: Part) -> Path:
+        """Where one file lies, once its length and its hash were found to be right. Raises BundleError."""
+        path = self.folder / part.file
+        if not path.is_file():
+            raise BundleError(
+                f"{path} is named by the manifest but is not there; export the model again or copy the whole folder."
+            )
+        found, remedy = path.stat().st_size, "copy the folder again or export the model again"
+        if part.bytes is not None and found != part.bytes:
+            raise BundleError(
+                f"{path} is not the file that was exported (it has {found} bytes, the manifest says {part.bytes}); "
+                f"{remedy}."
+            )
+        if sha256(path) != part.sha256:
+            raise BundleError(
+                f"{path} is not the file that was exported (its SHA-256 differs from the manifest's); {remedy}."
+            )
+        return path
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -191,7 +228,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"{path} has the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to "
             f"{_MAX_MULTIPLE}; export the model again."
         )
-    for file in (file for artifact in manifest.artifacts for file in artifact.files()):
+    for file in manifest.files():
         if Path(file.file).name != file.file or file.file in {"", ".", ".."}:
             raise BundleError(f"{path} names the file {file.file!r}, expected a plain name inside the folder.")
     return Bundle(folder, manifest)

@@ -7,30 +7,40 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from cyclegan_edge.backends.ort import OrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Part, Precision, Reference, read_bundle, write_manifest
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.importer import Trained, open_generator
+from cyclegan_edge.export.proof import proven
 from cyclegan_edge.export.to_onnx import reference, write_onnx
-from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, require
+from cyclegan_edge.export.verify import Judge, Pair, Picture, Run, Verdict, load_pictures, pairs_of, refuse
 from cyclegan_edge.files import atomic_folder, sha256
-from cyclegan_edge.images import list_images
+from cyclegan_edge.images import list_images, write_image
 from cyclegan_edge.scenes import render
 
 Report = Callable[[str], None]  # hears one line about each thing that was done
 
+_REFERENCES = 3  # pictures that travel with the bundle
+
 
 def export_checkpoint(
-    checkpoint: Path, folder: Path, config: ExportConfig, *, report: Report = lambda line: None
+    checkpoint: Path,
+    folder: Path,
+    config: ExportConfig,
+    *,
+    report: Report = lambda line: None,
+    judge: Judge = refuse,
 ) -> Bundle:
     """Write `folder` as a bundle of the checkpoint's generator; an older bundle there is replaced only by a whole one.
 
-    Raises CheckpointError for the checkpoint, DataError for the pictures, ExportError when a graph cannot be made or
-    differs from PyTorch by more than its bound.
+    `judge` hears what came of each file. When it does not raise, the bundle is written without those that failed; never
+    without the float32 graph, though.
+
+    Raises CheckpointError for the checkpoint, DataError for the pictures, and by the usual judge ExportError when a
+    file cannot be made or is out of bounds.
     """
     _check_tools(config)
     trained = open_generator(checkpoint, config.direction)
@@ -53,32 +63,56 @@ def export_checkpoint(
                 domains=trained.domains,
             ),
         )
+        pairs = pairs_of(reference(trained.generator), pictures)
         for precision in _graphs(config):
-            bundle = _add_graph(bundle, trained.generator, precision, pictures, report)
-        bundle = _convert(bundle, trained.generator, config, pictures, report)
-        write_manifest(partial, bundle.manifest)
+            needed = precision == "fp32"
+            bundle = _add_graph(bundle, trained.generator, precision, pairs, _insisting(judge) if needed else judge)
+        bundle = _convert(bundle, trained.generator, config, pairs, judge)
+        references = _write_references(partial, pairs)
+        write_manifest(partial, replace(bundle.manifest, references=references))
     return read_bundle(folder)
 
 
 def _add_graph(
-    bundle: Bundle,
-    generator: nn.Module,
-    precision: Precision,
-    pictures: Sequence[npt.NDArray[np.uint8]],
-    report: Report,
+    bundle: Bundle, generator: nn.Module, precision: Precision, pairs: Sequence[Pair], judge: Judge
 ) -> Bundle:
-    """Write one graph, compare it with PyTorch as a device would run it, and add it to the bundle."""
-    path = bundle.folder / f"generator-{precision}.onnx"
-    write_onnx(generator, path, precision=precision, multiple=bundle.manifest.multiple)
-    graph = Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path))
-    backend = OrtBackend(bundle.with_artifact(graph), precision=precision)
-    parity = measure(reference(generator), backend.run, pictures, bound_levels=BOUND_LEVELS[precision])
-    require(parity, path.name)
-    report(
-        f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
-        f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
+    """The bundle with one graph, once that is proven as a device would run it."""
+    file = f"generator-{precision}.onnx"
+
+    def make(stage: Bundle) -> tuple[Artifact, Run]:
+        path = stage.folder / file
+        write_onnx(generator, path, precision=precision, multiple=bundle.manifest.multiple)
+        graph = Artifact(file=file, format="onnx", precision=precision, sha256=sha256(path))
+        return graph, OrtBackend(stage.with_artifact(graph), precision=precision).run
+
+    return proven(bundle, file, make, pairs, judge)
+
+
+def _insisting(judge: Judge) -> Judge:
+    """For what a bundle cannot be without: `judge` hears of it, and a failure is then raised."""
+
+    def judged(verdict: Verdict) -> None:
+        judge(verdict)
+        refuse(verdict)
+
+    return judged
+
+
+def _write_references(folder: Path, pairs: Sequence[Pair]) -> tuple[Reference, ...]:
+    """Store some of the pairs, spread over all, as PNG files of `folder`."""
+    chosen = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(_REFERENCES, len(pairs))).astype(int)]
+    return tuple(
+        Reference(
+            picture=_written(folder / f"reference-{number}.png", picture),
+            translated=_written(folder / f"reference-{number}-translated.png", translated),
+        )
+        for number, (picture, translated) in enumerate(chosen, start=1)
     )
-    return bundle.with_artifact(replace(graph, parity=parity))
+
+
+def _written(path: Path, picture: Picture) -> Part:
+    write_image(path, picture)
+    return Part(file=path.name, sha256=sha256(path), bytes=path.stat().st_size)
 
 
 def _check_tools(config: ExportConfig) -> None:
@@ -93,21 +127,20 @@ def _convert(
     bundle: Bundle,
     generator: nn.Module,
     config: ExportConfig,
-    pictures: Sequence[npt.NDArray[np.uint8]],
-    report: Report,
+    pairs: Sequence[Pair],
+    judge: Judge,
 ) -> Bundle:
     """Add what other engines than those of ONNX graphs run; their packages are needed only then."""
-    expected = reference(generator)
     if config.ncnn:
         from cyclegan_edge.export.to_ncnn import with_ncnn
 
         for precision in _graphs(config):
-            bundle = with_ncnn(bundle, precision, expected, pictures, report)
+            bundle = with_ncnn(bundle, precision, pairs, judge)
     if config.pt2:
         from cyclegan_edge.export.to_pt2 import precisions, with_pt2
 
         for precision in precisions(bf16=config.bf16):
-            bundle = with_pt2(bundle, generator, precision, expected, pictures, report)
+            bundle = with_pt2(bundle, generator, precision, pairs, judge)
     return bundle
 
 
@@ -115,7 +148,7 @@ def _graphs(config: ExportConfig) -> tuple[Precision, ...]:
     return ("fp32", "fp16") if config.fp16 else ("fp32",)
 
 
-def _pictures(trained: Trained, config: ExportConfig) -> tuple[list[npt.NDArray[np.uint8]], str]:
+def _pictures(trained: Trained, config: ExportConfig) -> tuple[list[Picture], str]:
     """Pictures to compare on, and where they are from."""
     domain = trained.direction[0].upper()
     own = [trained.data / f"test{domain}", trained.data / f"train{domain}"] if trained.data else []

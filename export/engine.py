@@ -1,14 +1,15 @@
 """A bundle gets its TensorRT engine, on the device that will run it and without torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.backends.plan import load_tensorrt
 from cyclegan_edge.backends.trt import TrtBackend
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
-from cyclegan_edge.errors import BundleError, ConfigError, EngineError
-from cyclegan_edge.export.proof import kept, landscapes, staged
+from cyclegan_edge.errors import BundleError, ConfigError
+from cyclegan_edge.export.proof import at_hand, proven
 from cyclegan_edge.export.to_tensorrt import (
     EngineConfig,
     EngineOptions,
@@ -16,10 +17,9 @@ from cyclegan_edge.export.to_tensorrt import (
     Shapes,
     build_engine,
     graph_precision_needed,
-    tensorrt_version,
     user_timing_caches,
-    why_missing,
 )
+from cyclegan_edge.export.verify import Judge, Run, refuse
 from cyclegan_edge.files import sha256
 
 
@@ -66,20 +66,18 @@ def add_engine(
     max_batch: int = 1,
     options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
     report: Report | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    judge: Judge = refuse,
 ) -> Bundle:
-    """Build an engine from the bundle's graph, compare it with the float32 graph on rendered pictures, and add it.
+    """Build an engine from the bundle's graph, compare it with PyTorch and with the float32 graph, and add it.
 
     sizes        (H, W) in px that it is built for, the first the one to be fastest at; none: around the model's own
     max_batch    pictures that it takes at once
 
     Raises EngineError when TensorRT or a GPU is missing, BundleError when the bundle lacks the graph that this TensorRT
-    needs, ConfigError for sizes that the model does not take, ExportError when the engine cannot be built or differs by
-    more than its bound; it is not kept then, and an older engine stays.
+    needs, ConfigError for sizes that the model does not take. `judge` hears when the engine cannot be built or is out
+    of bounds; it is not kept then, and an older engine stays.
     """
-    version = tensorrt_version()
-    if version is None:
-        raise EngineError(why_missing())
+    version = str(load_tensorrt().__version__)
     bundle = read_bundle(folder)
     shapes = engine_shapes(bundle.manifest, sizes, max_batch)
     needed = graph_precision_needed(version, precision)
@@ -89,13 +87,14 @@ def add_engine(
             f"{folder} holds no {needed} graph, which TensorRT {version} needs; export it again with --{needed}."
         )
     config = EngineConfig(**asdict(options), shapes=shapes, precision=precision, timing_caches=user_timing_caches())
-    built = build_engine(bundle.path(graph), config, report=report)
-    expected = OrtBackend(bundle).run
-    with staged(bundle) as staging:
-        path = staging.folder / f"generator-{precision}.engine"
+    source, file = bundle.path(graph), f"generator-{precision}.engine"
+
+    def make(stage: Bundle) -> tuple[Artifact, Run]:
+        built = build_engine(source, config, report=report)
+        path = stage.folder / file
         path.write_bytes(built.plan)
         engine = Artifact(
-            file=path.name,
+            file=file,
             format="tensorrt",
             precision=precision,
             sha256=sha256(path),
@@ -104,23 +103,22 @@ def add_engine(
             version_compatible=options.version_compatible,
             hardware_compatible=options.hardware_compatible,
         )
-        backend = TrtBackend(staging.with_artifact(engine), precision=precision, trust_engine=True)  # built just now
-        proven = kept(staging, engine, backend.run, expected, landscapes(bundle), say)
-    write_manifest(folder, proven.manifest)
-    return Bundle(folder, proven.manifest)
+        own = stage.with_artifact(engine)
+        return engine, TrtBackend(own, precision=precision, trust_engine=True).run  # it was built just now
+
+    grown = proven(bundle, file, make, at_hand(bundle, OrtBackend(bundle).run), judge)
+    if grown != bundle:
+        write_manifest(folder, grown.manifest)
+    return grown
 
 
 def rebuild_engine(
-    folder: Path,
-    precision: Precision,
-    *,
-    report: Report | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    folder: Path, precision: Precision, *, report: Report | None = None, judge: Judge = refuse
 ) -> Bundle:
     """Build the engine of `precision` again, for the same sizes, but for this machine alone; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
     if engine is None or len(engine.shapes) != 3:
-        return add_engine(folder, precision=precision, report=report, say=say)
+        return add_engine(folder, precision=precision, report=report, judge=judge)
     smallest, best, largest = engine.shapes
     return add_engine(
         folder,
@@ -128,5 +126,5 @@ def rebuild_engine(
         sizes=[(height, width) for _, height, width in (best, smallest, largest)],
         max_batch=largest[0],
         report=report,
-        say=say,
+        judge=judge,
     )

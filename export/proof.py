@@ -1,66 +1,68 @@
 """What every converted file goes through before a bundle names it."""
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from cyclegan_edge.bundle import Artifact, Bundle, Precision
-from cyclegan_edge.errors import ExportError
-from cyclegan_edge.export.verify import BOUND_LEVELS, Run, measure, require
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.errors import EngineError, ExportError
+from cyclegan_edge.export.verify import (
+    BOUNDS,
+    Judge,
+    Pair,
+    Picture,
+    Run,
+    Verdict,
+    judged,
+    pairs_of,
+    refuse,
+    stored_pairs,
+)
 from cyclegan_edge.scenes import render
 
-Say = Callable[[str], None]  # hears one line about each thing that was done
-
-LEAST_DB: dict[Precision, float] = {  # against float32 PyTorch
-    "bf16": 40.0,  # 58 was measured on 120 photographs with weights of a short training, 34 with random ones
-}
+Make = Callable[[Bundle], tuple[Artifact, Run]]  # writes into the folder of that bundle, and opens what it wrote
 
 _COMPARED = 8  # rendered landscapes, where no pictures of the run are at hand
 
 
-def landscapes(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
-    """Pictures to compare on when there is only the bundle: (S, S, 3) uint8 each, S the size it was trained at."""
+def at_hand(bundle: Bundle, float32: Run) -> list[Pair]:
+    """What to compare on when there is only the bundle: the pictures in it with PyTorch's translations, and rendered
+    landscapes with those of its float32 graph, which is what `float32` runs."""
+    return [*stored_pairs(bundle), *pairs_of(float32, landscapes(bundle))]
+
+
+def landscapes(bundle: Bundle) -> list[Picture]:
+    """Rendered pictures: (S, S, 3) uint8 each, S the size that the model was trained at."""
     size = bundle.manifest.size
     return [render(seed, "summer", size=(size, size)) for seed in range(_COMPARED)]
 
 
-@contextlib.contextmanager
-def staged(bundle: Bundle) -> Iterator[Bundle]:
-    """The bundle in an empty folder within its own; when the block ends well, what was written there moves up.
+def proven(bundle: Bundle, file: str, make: Make, pairs: Sequence[Pair], judge: Judge = refuse) -> Bundle:
+    """The bundle with what `make` writes, once that is within the bound of its precision on `pairs`.
 
-    Until then, and when the block raises, older files of the same name stay as they are.
+    `judge` hears what came of it. What failed is deleted, older files of the same name stay as they are, and the bundle
+    comes back as it was; the usual judge raises ExportError instead.
     """
     with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=bundle.folder) as folder:
-        yield Bundle(Path(folder), bundle.manifest)
-        for path in Path(folder).iterdir():
+        stage = Bundle(Path(folder), bundle.manifest)
+        try:
+            artifact, found = make(stage)
+            artifact = _weighed(stage.folder, artifact)
+            verdict = judged(artifact.file, found, pairs, bound=BOUNDS[artifact.precision])
+        except (EngineError, ExportError) as error:
+            judge(Verdict(file=file, outcome="failed", reason=str(error)))
+            return bundle
+        if verdict.outcome == "failed":
+            judge(replace(verdict, reason=f"{verdict.reason}; it was not kept."))
+            return bundle
+        judge(replace(verdict, bytes=sum(part.bytes or 0 for part in artifact.files())))
+        for path in stage.folder.iterdir():
             path.replace(bundle.folder / path.name)
+    return bundle.with_artifact(replace(artifact, parity=verdict.parity))
 
 
-def kept(
-    bundle: Bundle,
-    artifact: Artifact,
-    found: Run,
-    expected: Run,
-    pictures: Sequence[npt.NDArray[np.uint8]],
-    say: Say,
-) -> Bundle:
-    """The bundle with `artifact`, once `found`, which runs it, gives what `expected` gives. Raises ExportError."""
-    parity = measure(expected, found, pictures, bound_levels=BOUND_LEVELS[artifact.precision])
-    require(parity, artifact.file)
-    least = LEAST_DB.get(artifact.precision, 0.0)
-    if parity.psnr_db < least:
-        raise ExportError(
-            f"{artifact.file} is {parity.psnr_db:.1f} dB from PyTorch on {parity.images} pictures, expected at least "
-            f"{least:.0f} for {artifact.precision}; it was not kept."
-        )
-    size = sum((bundle.folder / part.file).stat().st_size for part in artifact.files())
-    say(
-        f"{artifact.file}: {size / 1e6:.1f} MB, at most {parity.max_levels} of 255 levels from PyTorch "
-        f"({parity.psnr_db:.1f} dB, mean {parity.mean_levels:.4f})."
-    )
-    return bundle.with_artifact(replace(artifact, parity=parity))
+def _weighed(folder: Path, artifact: Artifact) -> Artifact:
+    """The artifact with the length of each of its files."""
+    own, *parts = (replace(part, bytes=(folder / part.file).stat().st_size) for part in artifact.files())
+    return replace(artifact, bytes=own.bytes, parts=tuple(parts))

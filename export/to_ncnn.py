@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.utils import Extractor
 
@@ -22,8 +20,8 @@ from cyclegan_edge.backends.nc import NcnnBackend
 from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Part, Precision, read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError
-from cyclegan_edge.export.proof import Say, kept, landscapes, staged
-from cyclegan_edge.export.verify import Run
+from cyclegan_edge.export.proof import at_hand, proven
+from cyclegan_edge.export.verify import Judge, Pair, Run, refuse
 from cyclegan_edge.files import atomic_file, sha256
 
 _AROUND = frozenset({"Add", "Cast", "Clip", "Div", "Max", "Min", "Mul", "Round", "Sub", "Transpose"})
@@ -31,31 +29,32 @@ _SHAPES = ("inputshape=[1,3,64,72]", "inputshape2=[1,3,96,80]")  # two, so that 
 _TIMEOUT = 600  # s; 20 are usual
 
 
-def add_ncnn(folder: Path, *, precision: Precision = "fp32", say: Say = lambda line: None) -> Bundle:
-    """Convert the graph of the bundle `folder`, compare the result with it on rendered pictures, and add it.
+def add_ncnn(folder: Path, *, precision: Precision = "fp32", judge: Judge = refuse) -> Bundle:
+    """Convert the graph of the bundle `folder`, compare the result with PyTorch and with it, and add it.
 
     Raises what `with_ncnn` raises; nothing is kept then.
     """
     bundle = read_bundle(folder)
-    grown = with_ncnn(bundle, precision, OrtBackend(bundle).run, landscapes(bundle), say)
-    write_manifest(folder, grown.manifest)
+    grown = with_ncnn(bundle, precision, at_hand(bundle, OrtBackend(bundle).run), judge)
+    if grown != bundle:
+        write_manifest(folder, grown.manifest)
     return grown
 
 
-def with_ncnn(
-    bundle: Bundle, precision: Precision, expected: Run, pictures: Sequence[npt.NDArray[np.uint8]], say: Say
-) -> Bundle:
-    """The bundle with its float32 graph for ncnn, once that gives the pictures of `expected`.
+def with_ncnn(bundle: Bundle, precision: Precision, pairs: Sequence[Pair], judge: Judge = refuse) -> Bundle:
+    """The bundle with its float32 graph for ncnn, once that is proven on `pairs`.
 
-    Raises BundleError when there is no such graph, ExportError when pnnx is missing or refuses it, or when the result
-    differs by more than its bound; nothing is left then.
+    Raises BundleError when there is no such graph. `judge` hears of pnnx that is missing or refuses it, and of a result
+    that is out of bounds; nothing is left then.
     """
     graph = bundle.artifact("onnx", "fp32")
     if graph is None:
         raise BundleError(f"{bundle.folder} holds no fp32 ONNX graph to convert; export the model again.")
-    with staged(bundle) as stage:
-        param, weights = (stage.folder / f"generator-{precision}.ncnn.{suffix}" for suffix in ("param", "bin"))
-        write_ncnn(bundle.path(graph), param, weights, precision=precision)
+    source, name = bundle.path(graph), f"generator-{precision}.ncnn"
+
+    def make(stage: Bundle) -> tuple[Artifact, Run]:
+        param, weights = (stage.folder / f"{name}.{suffix}" for suffix in ("param", "bin"))
+        write_ncnn(source, param, weights, precision=precision)
         artifact = Artifact(
             file=param.name,
             format="ncnn",
@@ -63,9 +62,9 @@ def with_ncnn(
             sha256=sha256(param),
             parts=(Part(file=weights.name, sha256=sha256(weights)),),
         )
-        backend = NcnnBackend(stage.with_artifact(artifact), precision=precision)
-        proven = kept(stage, artifact, backend.run, expected, pictures, say)
-    return Bundle(bundle.folder, proven.manifest)
+        return artifact, NcnnBackend(stage.with_artifact(artifact), precision=precision).run
+
+    return proven(bundle, f"{name}.param", make, pairs, judge)
 
 
 def write_ncnn(graph: Path, param: Path, weights: Path, *, precision: Precision = "fp32") -> None:

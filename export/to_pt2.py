@@ -13,17 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from cyclegan_edge.backends.pt2 import MAX_SIDE, Pt2Backend, quiet, this_machine, trust
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Precision
 from cyclegan_edge.errors import ExportError, first_line
-from cyclegan_edge.export.proof import Say, kept, staged
+from cyclegan_edge.export.proof import proven
 from cyclegan_edge.export.to_onnx import picture_generator
-from cyclegan_edge.export.verify import Run
+from cyclegan_edge.export.verify import Judge, Pair, Run, refuse
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.geometry import MIN_SIDE
 
@@ -38,33 +36,23 @@ def precisions(*, bf16: bool) -> tuple[Precision, ...]:
 
 
 def with_pt2(
-    bundle: Bundle,
-    generator: nn.Module,
-    precision: Precision,
-    expected: Run,
-    pictures: Sequence[npt.NDArray[np.uint8]],
-    say: Say,
+    bundle: Bundle, generator: nn.Module, precision: Precision, pairs: Sequence[Pair], judge: Judge = refuse
 ) -> Bundle:
-    """The bundle with `generator` compiled for this machine, once that gives the pictures of `expected`.
+    """The bundle with `generator` compiled for this machine, once that is proven on `pairs`.
 
-    Raises ExportError when torch cannot compile it or the result differs by more than its bound; nothing is left then.
+    `judge` hears when torch cannot compile it and of a result that is out of bounds; nothing is left then.
     """
     device: Literal["cpu", "cuda"] = "cuda" if precision == "fp16" else "cpu"
-    machine = this_machine(device)
-    with staged(bundle) as stage:
-        path = stage.folder / f"generator-{precision}.pt2"
+    machine, file = this_machine(device), f"generator-{precision}.pt2"
+
+    def make(stage: Bundle) -> tuple[Artifact, Run]:
+        path = stage.folder / file
         write_pt2(generator, path, precision=precision, device=device)
-        artifact = Artifact(
-            file=path.name,
-            format="pt2",
-            precision=precision,
-            sha256=sha256(path),
-            compiled_for=machine,
-        )
+        artifact = Artifact(file=file, format="pt2", precision=precision, sha256=sha256(path), compiled_for=machine)
         trust(artifact)
-        backend = Pt2Backend(stage.with_artifact(artifact), precision=precision)
-        proven = kept(stage, artifact, backend.run, expected, pictures, say)
-    return Bundle(bundle.folder, proven.manifest)
+        return artifact, Pt2Backend(stage.with_artifact(artifact), precision=precision).run
+
+    return proven(bundle, file, make, pairs, judge)
 
 
 def write_pt2(

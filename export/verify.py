@@ -1,60 +1,139 @@
-"""The parity gate: a graph or engine is kept only when it gives the reference's picture on real pictures.
+"""The parity gate: a graph or engine is good only when it gives float32 PyTorch's picture on real pictures.
 
 Needs no torch, so that an engine can be proven on the device that it was built on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import Parity, Precision
-from cyclegan_edge.errors import ExportError
+from cyclegan_edge.bundle import Bound, Bundle, Parity, Precision
+from cyclegan_edge.errors import BundleError, ExportError
 from cyclegan_edge.images import list_images, read_image
+from cyclegan_edge.metrics import MAX_PSNR, ssim
 from cyclegan_edge.preprocess import resize
 
-BOUND_LEVELS: dict[Precision, int] = {  # largest difference of any value, of 255
-    "fp32": 1,  # only rounding at .5 can differ
-    "fp16": 4,  # 1 was measured on 120 photographs; norms in half precision, which this is to catch, give tens and NaN
-    "bf16": 64,  # 4 was measured there; a few values say little, so `cyclegan_edge.export.proof` looks at the PSNR too
+BOUNDS: dict[Precision, Bound] = {  # trained weights measured, of any engine (docs/log.md), and what is to be caught
+    "fp32": Bound(  # 1 level, 88 dB, 1.0000: only rounding at .5 can differ
+        max_levels=1, least_psnr_db=60.0, least_ssim=0.999
+    ),
+    "fp16": Bound(  # 1 level, 65 dB, 0.9999; norms in half precision give 10 dB or NaN
+        max_levels=4, least_psnr_db=50.0, least_ssim=0.995
+    ),
+    "bf16": Bound(  # 4 levels, 56 dB, 0.9996; random weights up to 116 levels, of which the PSNR says more, 34 dB
+        max_levels=64, least_psnr_db=40.0, least_ssim=0.97
+    ),
 }
 
-Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+Pair = tuple[Picture, Picture]  # a picture, and what float32 PyTorch makes of it
+Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]  # (N, H, W, 3) -> the same shape
 
 
-def load_pictures(folder: Path, *, size: int, most: int) -> list[npt.NDArray[np.uint8]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What came of one file."""
+
+    file: str
+    outcome: Literal["good", "failed", "skipped"]  # skipped: it cannot be run here
+    reason: str = ""  # a sentence, unless it is good
+    engine: str = ""  # what ran it: "onnxruntime 1.32.0 fp32"
+    parity: Parity | None = None  # None: nothing was compared
+    bytes: int = 0  # of all its files together
+
+
+Judge = Callable[[Verdict], None]  # hears what came of each file; may raise
+
+
+def refuse(verdict: Verdict) -> None:
+    """The strict judge. Raises ExportError with the reason when the file failed."""
+    if verdict.outcome == "failed":
+        raise ExportError(verdict.reason)
+
+
+def load_pictures(folder: Path, *, size: int, most: int) -> list[Picture]:
     """Up to `most` pictures of `folder`, spread over it by name, resized to (size, size, 3) uint8 RGB."""
     return [resize(read_image(path), (size, size)) for path in list_images(folder, most=most)]
 
 
-def measure(expected: Run, found: Run, pictures: Sequence[npt.NDArray[np.uint8]], *, bound_levels: int) -> Parity:
-    """Compare two ways of translating `pictures`, each (H, W, 3) uint8 of one size, picture by picture."""
-    largest, total, squares, above, values = 0, 0.0, 0.0, 0, 0
-    for picture in pictures:
-        batch = np.ascontiguousarray(picture[None])
-        difference = np.abs(expected(batch).astype(np.int16) - found(batch).astype(np.int16))
+def pairs_of(expected: Run, pictures: Iterable[Picture]) -> list[Pair]:
+    """Each picture with what `expected` makes of it."""
+    return [(picture, expected(np.ascontiguousarray(picture[None]))[0]) for picture in pictures]
+
+
+def stored_pairs(bundle: Bundle, *, without: Collection[str] = ()) -> list[Pair]:
+    """The pictures that travel with the bundle and PyTorch's translations, but for those in files of `without`.
+
+    Raises BundleError when a file is not the one that was exported or has another size.
+    """
+    size, pairs = bundle.manifest.size, []
+    for reference in bundle.manifest.references:
+        parts = reference.picture, reference.translated
+        if any(part.file in without for part in parts):
+            continue
+        picture, translated = (read_image(bundle.checked(part)) for part in parts)
+        if picture.shape != (size, size, 3) or translated.shape != picture.shape:
+            raise BundleError(
+                f"{bundle.folder / reference.picture.file} and its translation have shapes {picture.shape} and "
+                f"{translated.shape}, expected {(size, size, 3)}; export the model again."
+            )
+        pairs.append((picture, translated))
+    return pairs
+
+
+def measure(found: Run, pairs: Sequence[Pair], *, bound: Bound) -> Parity:
+    """Translate the first of each pair with `found` and compare with the second; all are of one size, from 11 px on.
+
+    Raises ExportError when `found` changes the size.
+    """
+    largest, total, squares, above, values, likeness = 0, 0.0, 0.0, 0, 0, 0.0
+    for picture, wanted in pairs:
+        made = found(np.ascontiguousarray(picture[None]))[0]
+        if made.shape != wanted.shape:
+            raise ExportError(
+                f"A picture of shape {picture.shape} became one of {made.shape}, expected {wanted.shape}."
+            )
+        difference = np.abs(wanted.astype(np.int16) - made.astype(np.int16))
         largest = max(largest, int(difference.max()))
         total += float(difference.sum())
         squares += float(np.square(difference, dtype=np.int64).sum())
         above += int((difference > 1).sum())
         values += difference.size
+        likeness += ssim(wanted, made)
+    height, width = pairs[0][0].shape[:2]
     return Parity(
-        images=len(pictures),
-        height=pictures[0].shape[0],
-        width=pictures[0].shape[1],
+        images=len(pairs),
+        height=height,
+        width=width,
         max_levels=largest,
         mean_levels=total / values,
-        psnr_db=float(10 * np.log10(255**2 * values / squares)) if squares else 100.0,
+        psnr_db=float(10 * np.log10(255**2 * values / squares)) if squares else MAX_PSNR,
+        ssim=likeness / len(pairs),
         share_above_1=above / values,
-        bound_levels=bound_levels,
+        bound=bound,
     )
 
 
-def require(parity: Parity, name: str) -> None:
-    """Raise ExportError when `parity` is outside its bound."""
-    if parity.max_levels > parity.bound_levels:
-        raise ExportError(
-            f"{name} differs from PyTorch by up to {parity.max_levels} levels of 255 on {parity.images} pictures "
-            f"({parity.psnr_db:.1f} dB), expected at most {parity.bound_levels}; it was not kept."
+def judged(file: str, found: Run, pairs: Sequence[Pair], *, bound: Bound, engine: str = "") -> Verdict:
+    """Good when `found`, which runs `file`, stays within `bound` of the pairs, else failed."""
+    parity = measure(found, pairs, bound=bound)
+    wrong = _out_of_bounds(parity)
+    reason = f"{file} {', and '.join(wrong)} ({parity.images} pictures)" if wrong else ""
+    return Verdict(file=file, outcome="failed" if wrong else "good", reason=reason, engine=engine, parity=parity)
+
+
+def _out_of_bounds(parity: Parity) -> list[str]:
+    bound, wrong = parity.bound, []
+    if parity.max_levels > bound.max_levels:
+        wrong.append(
+            f"differs from PyTorch by up to {parity.max_levels} levels of 255, expected at most {bound.max_levels}"
         )
+    if parity.psnr_db < bound.least_psnr_db:
+        wrong.append(f"is {parity.psnr_db:.1f} dB from PyTorch, expected at least {bound.least_psnr_db:.0f}")
+    if parity.ssim < bound.least_ssim:
+        wrong.append(f"has an SSIM of {parity.ssim:.5f}, expected at least {bound.least_ssim}")
+    return wrong

@@ -12,7 +12,7 @@ import pytest
 from cyclegan_edge.backends import EngineName, open_backend, ort
 from cyclegan_edge.bundle import MANIFEST, Precision, read_bundle
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
-from cyclegan_edge.export.verify import measure
+from cyclegan_edge.export.verify import BOUNDS, measure, pairs_of
 from cyclegan_edge.files import sha256
 
 CPU_ENGINES: list[EngineName] = ["onnxruntime", "openvino"]
@@ -304,7 +304,7 @@ def test_openvino_computes_in_bfloat16_when_asked_to(exported: Path, rng: np.ran
         open_backend(read_bundle(exported), engine="openvino", precision=it).backend for it in ("fp32", "bf16")
     )
 
-    parity = measure(full.run, brief.run, pictures, bound_levels=255)
+    parity = measure(brief.run, pairs_of(full.run, pictures), bound=BOUNDS["bf16"])
 
     assert brief.name.endswith(" bf16")
     assert 40 < parity.psnr_db < 60

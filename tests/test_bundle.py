@@ -1,13 +1,16 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cyclegan_edge.bundle import MANIFEST, newest_bundle, read_bundle, write_manifest
+from cyclegan_edge.bundle import MANIFEST, Part, Reference, newest_bundle, read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError
+
+OUTSIDE = {"file": "../1.png", "sha256": ""}
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -63,10 +66,36 @@ def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
         bundle.path(graph)
 
 
+def test_a_file_of_another_length_is_refused_before_it_is_read(tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
+    manifest["artifacts"][0]["bytes"] = 1 << 40
+    manifest["artifacts"][0]["sha256"] = "never looked at"
+    (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
+    bundle = read_bundle(tiny_bundle)
+
+    with pytest.raises(BundleError, match=r"is not the file that was exported \(it has \d+ bytes, .* 1099511627776\)"):
+        bundle.path(bundle.manifest.artifacts[0])
+
+
+def test_a_bundle_knows_every_file_that_it_names(tiny_bundle: Path) -> None:
+    parts = [Part(file=name, sha256="0") for name in ("weights", "a.png", "b.png")]
+    manifest = read_bundle(tiny_bundle).manifest
+    graph, half = manifest.artifacts
+
+    grown = replace(
+        manifest,
+        artifacts=(replace(graph, parts=(parts[0],)), half),
+        references=(Reference(picture=parts[1], translated=parts[2]),),
+    )
+
+    assert [part.file for part in grown.files()] == [graph.file, "weights", half.file, "a.png", "b.png"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda it: it.update(schema=99), "has schema 99, this version reads 1"),
+        (lambda it: it.update(schema=99), "has schema 99, this version reads 2"),
+        (lambda it: it.update(schema=1), "has schema 1, this version reads 2; export the model again"),
         (lambda it: it.pop("schema"), "has schema None"),
         (lambda it: it.update(licence="MIT"), "unknown entry 'licence'"),
         (lambda it: it["source"].update(url="x"), "source has the unknown entry 'url'"),
@@ -81,12 +110,18 @@ def test_a_changed_or_missing_file_is_refused(tiny_bundle: Path) -> None:
         (lambda it: it.update(source=[]), "source holds list, expected an object"),
         (lambda it: it["artifacts"][0].update(precision="int8"), "precision has the value 'int8'"),
         (lambda it: it["artifacts"][0].update(shapes=[[1, 2]]), "shapes has the value"),
-        (lambda it: it["artifacts"][0].update(parity={"images": 1}), "parity lacks the entry 'bound_levels'"),
+        (lambda it: it["artifacts"][0].update(parity={"images": 1}), "parity lacks the entry 'bound'"),
         (lambda it: it["artifacts"][0].update(file="../outside.onnx"), "expected a plain name inside the folder"),
         (lambda it: it["artifacts"][0].update(file="/etc/passwd"), "expected a plain name inside the folder"),
         (lambda it: it["artifacts"][0].update(file=".."), "expected a plain name inside the folder"),
         (lambda it: it["artifacts"][0].update(parts=[{"file": "../w", "sha256": ""}]), "expected a plain name inside"),
         (lambda it: it["artifacts"][0].update(parts=[{"file": "w"}]), "parts lacks the entry 'sha256'"),
+        (lambda it: it["artifacts"][0].update(bytes="many"), "bytes has the value 'many'"),
+        (
+            lambda it: it.update(references=[{"picture": OUTSIDE, "translated": OUTSIDE}]),
+            "expected a plain name inside",
+        ),
+        (lambda it: it.update(references=[{"picture": OUTSIDE}]), "references lacks the entry 'translated'"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused_by_name(change: Change, sentence: str, tiny_bundle: Path) -> None:

@@ -82,6 +82,7 @@ def test_an_engine_is_built_as_asked_and_its_entry_says_so(fake: Any, tiny_bundl
     assert made.shapes == ((1, 32, 32), (1, 48, 64), (4, 48, 96))
     assert (made.version_compatible, made.hardware_compatible) == (True, "ampere_plus")
     assert made.parity is not None
+    assert (made.bytes, made.parity.max_levels, made.parity.images) == (4, 0, 8)
     assert made.device == this_device()
     assert fake.called("IBuilderConfig.set_memory_pool_limit") == [(fake.module.MemoryPoolType.WORKSPACE, 256 << 20)]
     assert fake.called("IBuilderConfig.builder_optimization_level =") == [(5,)]
@@ -165,7 +166,7 @@ def test_an_engine_that_gives_other_pictures_leaves_the_old_one(
     old = built_elsewhere(tiny_bundle)
     monkeypatch.setattr("cyclegan_edge.backends.trt.Slot.finish", lambda slot: np.zeros((1, 32, 32, 3), np.uint8))
 
-    with pytest.raises(ExportError, match=r"generator-fp16.engine differs"):
+    with pytest.raises(ExportError, match=r"1 of 1 failed, generator-fp16.engine; the reasons are above"):
         run("export", tiny_bundle, "--fp16")
 
     assert engine_in(tiny_bundle) == old

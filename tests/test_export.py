@@ -11,18 +11,22 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from cyclegan_edge.backends import ort
 from cyclegan_edge.bundle import Precision, read_bundle
+from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, DataError, ExportError
 from cyclegan_edge.export import assemble
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.engine import default_shapes
+from cyclegan_edge.export.importer import open_generator
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
-from cyclegan_edge.export.verify import BOUND_LEVELS, measure, require
-from cyclegan_edge.images import write_image
+from cyclegan_edge.export.verify import BOUNDS, Verdict
+from cyclegan_edge.images import read_image, write_image
+from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
@@ -84,7 +88,7 @@ def test_the_graph_gives_pytorch_s_picture_within_its_bound_at_any_size(
     assert found.shape == images.shape
     assert found.dtype == np.uint8
     assert int(expected.max()) - int(expected.min()) > 150
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= BOUND_LEVELS[precision]
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= BOUNDS[precision].max_levels
 
 
 def test_a_picture_generator_is_totensor_normalize_generator_and_the_way_back(rng: np.random.Generator) -> None:
@@ -168,24 +172,6 @@ def test_half_convolutions_leaves_the_original_as_it_is() -> None:
     assert sum(isinstance(module, nn.InstanceNorm2d) for module in generator.modules()) == 9
 
 
-def test_measure_counts_levels_by_hand() -> None:
-    pictures = [np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 3), 50, np.uint8)]
-
-    def changed(images: Picture) -> Picture:
-        other = images.copy()
-        other[0, 0, 0] += np.array([1, 3, 0], np.uint8)
-        return other
-
-    parity = measure(lambda images: images, changed, pictures, bound_levels=1)
-
-    assert (parity.images, parity.height, parity.width, parity.max_levels) == (2, 2, 2, 3)
-    assert parity.mean_levels == pytest.approx(8 / 24)
-    assert parity.share_above_1 == pytest.approx(2 / 24)
-    assert parity.psnr_db == pytest.approx(10 * np.log10(255**2 / (20 / 24)))
-    with pytest.raises(ExportError, match=r"graph differs from PyTorch by up to 3 levels .* expected at most 1"):
-        require(parity, "graph")
-
-
 def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
 
@@ -205,6 +191,9 @@ def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(chec
     assert all(artifact.parity and artifact.parity.images == 5 for artifact in manifest.artifacts)
     assert sorted(path.name for path in bundle.folder.iterdir()) == [
         "generator-fp16.onnx", "generator-fp32.onnx", "manifest.json",
+        "reference-1-translated.png", "reference-1.png",
+        "reference-2-translated.png", "reference-2.png",
+        "reference-3-translated.png", "reference-3.png",
     ]  # fmt: skip
     assert "5 pictures of" in lines[0]
     image = np.zeros((1, 32, 32, 3), np.uint8)
@@ -231,6 +220,103 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
 
     assert (folder / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+@pytest.fixture
+def wrong_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-precision graphs are those of another generator."""
+
+    def write(generator: nn.Module, path: Path, *, precision: Precision, multiple: int) -> None:
+        write_onnx(small_generator() if precision == "fp16" else generator, path, precision=precision)
+
+    monkeypatch.setattr(assemble, "write_onnx", write)
+
+
+@pytest.mark.usefixtures("wrong_half")
+def test_a_judge_that_does_not_raise_gets_a_bundle_without_what_failed(checkpoint: Path, tmp_path: Path) -> None:
+    heard: list[Verdict] = []
+
+    bundle = export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), judge=heard.append)
+
+    assert [(it.file, it.outcome) for it in heard] == [
+        ("generator-fp32.onnx", "good"), ("generator-fp16.onnx", "failed"),
+    ]  # fmt: skip
+    assert [artifact.file for artifact in bundle.manifest.artifacts] == ["generator-fp32.onnx"]
+    assert not (bundle.folder / "generator-fp16.onnx").exists()
+    with pytest.raises(ExportError, match=r"generator-fp16\.onnx differs from PyTorch"):
+        export_checkpoint(checkpoint, tmp_path / "strict", ExportConfig(fp16=True))
+    assert not (tmp_path / "strict").exists()
+
+
+def test_no_judge_gets_a_bundle_without_its_float32_graph(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+    heard: list[Verdict] = []
+
+    with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
+        export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), judge=heard.append)
+
+    assert [(it.file, it.outcome) for it in heard] == [("generator-fp32.onnx", "failed")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_shows_by_how_much_the_float32_graph_failed_and_keeps_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+
+    result = CliRunner().invoke(app, ["export", str(checkpoint.parents[1]), "--fp16", "--name", "small"])
+
+    assert result.exit_code == 1
+    assert "max 1, 60 dB, 0.999  failed" in result.output
+    assert str(result.exception).startswith("generator-fp32.onnx differs from PyTorch by up to ")
+    assert str(result.exception) not in result.output  # main says it
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.usefixtures("wrong_half")
+def test_the_command_keeps_what_is_good_shows_what_is_not_and_exits_with_1(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(app, ["export", str(checkpoint.parents[1]), "--fp16", "--name", "small"])
+
+    folder = Path("models/small")
+    lines = result.output.splitlines()
+    assert result.exit_code == 1
+    assert str(result.exception) == "1 of 2 failed, generator-fp16.onnx; the reasons are above."
+    assert any(line.startswith(" generator-fp32.onnx ") and line.endswith("good   ") for line in lines)
+    assert any(line.startswith(" generator-fp16.onnx ") and "max 4, 50 dB, 0.995  failed" in line for line in lines)
+    assert any(line.startswith("failed, generator-fp16.onnx differs from PyTorch by up to ") for line in lines)
+    assert "Next:" not in result.output
+    assert [artifact.file for artifact in read_bundle(folder).manifest.artifacts] == ["generator-fp32.onnx"]
+    assert not (folder / "generator-fp16.onnx").exists()
+
+
+def test_three_pictures_and_pytorch_s_translations_travel_with_the_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    bundle = export_checkpoint(checkpoint, tmp_path / "small", ExportConfig())
+
+    generator = open_generator(checkpoint, "ab").generator
+    given = [resize(read_image(checkpoint.parents[1] / "data" / "testA" / f"{n}.png"), (32, 32)) for n in (0, 2, 4)]
+    stored = [
+        [read_image(bundle.checked(part)) for part in (it.picture, it.translated)] for it in bundle.manifest.references
+    ]
+    for picture, (kept, translated) in zip(given, stored, strict=True):
+        np.testing.assert_array_equal(kept, picture)
+        np.testing.assert_array_equal(translated, reference(generator)(picture[None])[0])
+
+
+def test_a_bundle_that_was_copied_verifies(checkpoint: Path, tmp_path: Path) -> None:
+    export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True))
+    (tmp_path / "small").rename(tmp_path / "elsewhere")
+
+    result = CliRunner().invoke(app, ["verify", str(tmp_path / "elsewhere"), "--engine", "onnxruntime"])
+
+    assert result.exit_code == 0, result.output
+    assert "8 files are as they were exported, and no engine is out of bounds." in result.output
 
 
 def test_pictures_that_are_not_there_are_refused_or_replaced_aloud(checkpoint: Path, tmp_path: Path) -> None:
@@ -260,8 +346,9 @@ def test_the_manifest_is_plain_json_with_the_parity_of_every_graph(checkpoint: P
 
     content = json.loads((tmp_path / "small" / "manifest.json").read_text())
 
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["artifacts"][0]["parity"]["max_levels"] <= 1
+    assert content["artifacts"][0]["parity"]["bound"] == {"max_levels": 1, "least_psnr_db": 60.0, "least_ssim": 0.999}
     assert set(content["versions"]) == {"python", "cyclegan-edge", "torch", "onnx", "onnxscript", "onnxruntime"}
 
 

@@ -14,7 +14,7 @@ from cyclegan_edge.bundle import MANIFEST, Bundle, Precision, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
 from cyclegan_edge.export.to_onnx import reference
-from cyclegan_edge.export.verify import BOUND_LEVELS
+from cyclegan_edge.export.verify import BOUNDS
 from cyclegan_edge.files import sha256
 from cyclegan_edge.train.networks import ResnetGenerator
 from cyclegan_edge.translator import Translator
@@ -44,7 +44,7 @@ def rehashed(bundle: Bundle) -> Bundle:
     manifest = json.loads((bundle.folder / MANIFEST).read_text())
     for artifact in manifest["artifacts"]:
         for part in (artifact, *artifact["parts"]):
-            part["sha256"] = sha256(bundle.folder / part["file"])
+            part |= {"sha256": sha256(bundle.folder / part["file"]), "bytes": None}
     (bundle.folder / MANIFEST).write_text(json.dumps(manifest))
     return read_bundle(bundle.folder)
 
@@ -66,7 +66,7 @@ def test_ncnn_gives_pytorch_s_picture_within_its_bound_at_any_size(
     assert found.shape == images.shape
     assert found.dtype == np.uint8
     assert np.ptp(expected) > 100
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= BOUND_LEVELS[precision]
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= BOUNDS[precision].max_levels
 
 
 def test_a_bundle_gets_both_files_and_their_proof(bundle: Bundle) -> None:

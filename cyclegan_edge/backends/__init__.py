@@ -43,6 +43,7 @@ _FASTEST_FIRST: tuple[tuple[EngineName, tuple[Precision, ...]], ...] = (
     ("pt2", ("fp32", "bf16")),  # compiled for the CPU
     ("onnxruntime", _CPU),
 )
+ENGINES = tuple(dict.fromkeys(engine for engine, _ in _FASTEST_FIRST))
 
 
 class Backend(Protocol):
@@ -132,6 +133,11 @@ def open_backend(
     raise ConfigError(f"engine is {engine!r}, expected one of {names}.")
 
 
+def format_of(engine: EngineName) -> Format:
+    """What `engine` reads."""
+    return _FORMATS.get(engine, "onnx")
+
+
 def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None, trust_engine: bool) -> Opened:
     """Try one after the other. What is not there or not for this machine is passed over; a damaged file is an error."""
     passed_over: dict[EngineName, str] = {}
@@ -164,8 +170,7 @@ def _on_gpu(bundle: Bundle, engine: EngineName) -> Precision:
 def _held(bundle: Bundle, engine: EngineName, precisions: Sequence[Precision]) -> Precision | None:
     """The first of `precisions` at which `engine` finds something of its own in the bundle."""
     stored: dict[Precision, Precision] = {"bf16": "fp32"} if engine == "openvino" else {}  # it converts by itself
-    format_ = _FORMATS.get(engine, "onnx")
-    return next((it for it in precisions if bundle.artifact(format_, stored.get(it, it))), None)
+    return next((it for it in precisions if bundle.artifact(format_of(engine), stored.get(it, it))), None)
 
 
 def _maker(bundle: Bundle, engine: EngineName) -> str:

@@ -16,6 +16,7 @@ from cyclegan_edge.cli.export import export
 from cyclegan_edge.cli.import_ import import_
 from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
+from cyclegan_edge.cli.verify import verify
 from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
@@ -65,6 +66,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(export)
 app.command("import")(import_)
+app.command()(verify)
 app.command()(webcam)
 app.command()(translate)
 app.command()(doctor)

@@ -34,6 +34,7 @@ def demo(
     from cyclegan_edge.cli.data import write_scenes
     from cyclegan_edge.cli.export import export_to
     from cyclegan_edge.cli.train import train_in
+    from cyclegan_edge.cli.verdicts import judging
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.train.checkpoint import find_checkpoint
     from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
@@ -59,7 +60,8 @@ def demo(
     console.rule("3 of 4: export, summer to winter")
     checkpoint = find_checkpoint(out / "run")
     assert checkpoint is not None  # the run has just ended well
-    model = export_to(checkpoint, out / "model", ExportConfig(compare=TESTS))
+    with judging() as judge:
+        model = export_to(checkpoint, out / "model", ExportConfig(compare=TESTS), judge)
     console.rule("4 of 4: translating")
     translator = Translator.load(model)
     numbers = {

@@ -13,18 +13,21 @@ from rich.table import Table
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.explain import Layer
     from cyclegan_edge.export.to_tensorrt import EngineOptions, Report
+    from cyclegan_edge.export.verify import Judge
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
 
 def build_engine_in(
     folder: Path,
-    precision: Precision = "fp16",
+    precision: Precision,
+    judge: "Judge",
     *,
     sizes: list[tuple[int, int]],
     max_batch: int,
@@ -43,7 +46,7 @@ def build_engine_in(
         return
     with _building() as report:
         add_engine(
-            folder, precision=precision, sizes=sizes, max_batch=max_batch, options=options, report=report, say=_say
+            folder, precision=precision, sizes=sizes, max_batch=max_batch, options=options, report=report, judge=judge
         )
 
 
@@ -106,8 +109,8 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
     if yes or typer.confirm("Rebuild it here? It takes minutes."):
         from cyclegan_edge.export.engine import rebuild_engine
 
-        with _building() as report:
-            rebuild_engine(folder, held, report=report, say=_say)
+        with judging() as judge, _building() as report:
+            rebuild_engine(folder, held, report=report, judge=judge)
 
 
 def _engine_of(bundle: Bundle, precision: Precision | None) -> Precision | None:
@@ -130,10 +133,6 @@ def _building() -> "Iterator[Report]":
             return True
 
         yield report
-
-
-def _say(line: str) -> None:
-    console.print(f"  {line}", markup=False)
 
 
 def _types(formats: tuple[str, ...]) -> str:

@@ -10,10 +10,12 @@ from rich.markup import escape
 from cyclegan_edge.bundle import HardwareCompatible, Precision
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
+from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
+    from cyclegan_edge.export.verify import Judge
 
 MODELS = Path("models")
 ENGINE = "TensorRT engine, with --fp16 or --bf16"  # panel of the help
@@ -88,6 +90,8 @@ def export(
 ) -> None:
     """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
 
+    What is out of bounds is not kept, and the exit code is 1 then.
+
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
     from cyclegan_edge.bundle import MANIFEST
@@ -106,25 +110,28 @@ def export(
     engines = [precision for precision, wanted in asked if wanted]
     if not engines and (sizes or max_batch > 1 or options != EngineOptions()):
         raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16 or --bf16.")
-    if source is not None and (source / MANIFEST).is_file():
-        folder = source
-        if pt2:
-            raise ConfigError(f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead.")
-        if ncnn:
-            add_ncnn_to(folder, fp16=fp16)
-    elif explain and not engines:
-        raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
-    else:
-        from cyclegan_edge.export.config import ExportConfig
+    with judging() as judge:
+        if source is not None and (source / MANIFEST).is_file():
+            folder = source
+            if pt2:
+                raise ConfigError(
+                    f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead."
+                )
+            if ncnn:
+                add_ncnn_to(folder, judge, fp16=fp16)
+        elif explain and not engines:
+            raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
+        else:
+            from cyclegan_edge.export.config import ExportConfig
 
-        run_name, checkpoint = find_source(source)
-        bundle_name = name or directed(run_name, direction)
-        config = ExportConfig(
-            direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
-        )
-        folder = export_to(checkpoint, MODELS / bundle_name, config)
-    for precision in engines:
-        build_engine_in(folder, precision, sizes=sizes, max_batch=max_batch, options=options)
+            run_name, checkpoint = find_source(source)
+            bundle_name = name or directed(run_name, direction)
+            config = ExportConfig(
+                direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
+            )
+            folder = export_to(checkpoint, MODELS / bundle_name, config, judge)
+        for precision in engines:
+            build_engine_in(folder, precision, judge, sizes=sizes, max_batch=max_batch, options=options)
     if explain:
         explain_engine_of(folder, engines[-1] if engines else None, trust_engine=trust_engine)
     if triton is not None:
@@ -132,22 +139,24 @@ def export(
     console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
 
 
-def export_to(checkpoint: Path, folder: Path, config: "ExportConfig") -> Path:
+def export_to(checkpoint: Path, folder: Path, config: "ExportConfig", judge: "Judge") -> Path:
     """Export `checkpoint` to the bundle `folder`, saying what is done."""
     from cyclegan_edge.export.assemble import export_checkpoint
 
     console.print(f"Exporting [bold]{checkpoint}[/bold].")
-    export_checkpoint(checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False))
+    export_checkpoint(
+        checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False), judge=judge
+    )
     console.print(f"The bundle is [bold]{folder}[/bold].")
     return folder
 
 
-def add_ncnn_to(folder: Path, *, fp16: bool) -> None:
+def add_ncnn_to(folder: Path, judge: "Judge", *, fp16: bool) -> None:
     """Convert the graph of the bundle `folder` for ncnn, with `fp16` a second time with weights of half the size."""
     from cyclegan_edge.export.to_ncnn import add_ncnn
 
     for precision in ("fp32", "fp16") if fp16 else ("fp32",):
-        add_ncnn(folder, precision=precision, say=lambda line: console.print(f"  {line}", markup=False))
+        add_ncnn(folder, precision=precision, judge=judge)
 
 
 def add_to_triton(folder: Path, repository: Path) -> None:
