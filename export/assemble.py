@@ -16,6 +16,7 @@ from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.importer import Trained, open_generator
 from cyclegan_edge.export.to_onnx import reference, write_onnx
+from cyclegan_edge.export.variants import check_fixed, with_variants
 from cyclegan_edge.export.verify import BOUND_LEVELS, load_pictures, measure, require
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images
@@ -36,6 +37,7 @@ def export_checkpoint(
     trained = open_generator(checkpoint, config.direction)
     if trained.found:
         report(f"{checkpoint.name}: {', '.join(trained.found)}.")
+    check_fixed(config.fixed, trained.multiple)
     pictures, where = _pictures(trained, config)
     report(f"Direction {trained.direction}, comparing on {len(pictures)} {where}, {trained.size} px.")
     with atomic_folder(folder) as partial:
@@ -55,6 +57,7 @@ def export_checkpoint(
         )
         for precision in _graphs(config):
             bundle = _add_graph(bundle, trained.generator, precision, pictures, report)
+        bundle = with_variants(bundle, trained.generator, config, pictures, report)
         bundle = _convert(bundle, trained.generator, config, pictures, report)
         write_manifest(partial, bundle.manifest)
     return read_bundle(folder)

@@ -304,6 +304,7 @@ def test_threads_take_turns(fake: Any, tmp_path: Path) -> None:
         ),
         (np.zeros((1, 256, 256, 3), np.float32), r"images is float32 \(1, 256, 256, 3\), expected uint8"),
         (np.zeros((256, 256, 3), np.uint8), r"expected uint8 \(N, H, W, 3\)"),
+        (np.zeros((1, 258, 256, 3), np.uint8), r"expected uint8 \(N, H, W, 3\) with H and W multiples of 4 from 8"),
     ],
 )
 def test_a_picture_the_engine_was_not_built_for_is_a_sentence(

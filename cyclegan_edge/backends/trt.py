@@ -23,6 +23,7 @@ import numpy.typing as npt
 from cyclegan_edge.backends.cuda import DeviceBuffer, Graph, PinnedBuffer, Stream, load_cuda
 from cyclegan_edge.bundle import Artifact, Bundle, Device, Precision
 from cyclegan_edge.errors import BundleError, EngineError
+from cyclegan_edge.geometry import check_batch
 
 INPUT, OUTPUT = "image", "translated"  # uint8 (N, H, W, 3) both
 OLDEST = (10, 3)  # JetPack 6.1; 8.x lacks the progress monitor
@@ -59,6 +60,7 @@ class TrtBackend:
             raise EngineError(f"TensorRT {here.tensorrt} refuses {path} ({told.reason()}); `{_rebuild(precision)}`.")
         check_interface(trt, engine, str(path))
 
+        self._multiple = bundle.manifest.multiple
         self.name = f"tensorrt {here.tensorrt} {precision}"
         self.device = here.gpu
         self._rebuild = _rebuild(precision)
@@ -110,8 +112,7 @@ class TrtBackend:
             self._resources = stack.pop_all()
 
     def _accepted(self, images: npt.NDArray[np.uint8]) -> Shape:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != CHANNELS:
-            raise EngineError(f"images is {images.dtype} {images.shape}, expected uint8 (N, H, W, {CHANNELS}).")
+        check_batch(images, self._multiple)
         shape = _shape(images.shape)
         if not all(low <= side <= high for low, side, high in zip(self._smallest, shape, self._largest, strict=True)):
             raise EngineError(

@@ -1,5 +1,6 @@
 """`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,7 +31,16 @@ def export(
         bool, typer.Option("--ncnn", help="Also for ncnn, fast on CPUs and small boards; a bundle can get it later.")
     ] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Also as native code for this machine, which torch runs.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="That code in bfloat16 too, for CPUs that have it.")] = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Also in bfloat16: the ONNX graph and, with --pt2, the native code.")
+    ] = False,
+    bgr: Annotated[bool, typer.Option("--bgr", help="Also ONNX of uint8 BGR, for an OpenCV program of yours.")] = False,
+    float_io: Annotated[
+        bool, typer.Option("--float", help="Also ONNX of float32 (N, 3, H, W) RGB in -1..1, the network alone.")
+    ] = False,
+    fixed: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Also ONNX of this one size, batch 1.", show_default=False)
+    ] = None,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
@@ -48,8 +58,9 @@ def export(
 
     if source is not None and (source / MANIFEST).is_file():
         folder = source
-        if pt2 or bf16:
-            raise ConfigError(f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead.")
+        asked = {"--pt2": pt2, "--bf16": bf16, "--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
+        if option := next((name for name, wanted in asked.items() if wanted), None):
+            raise ConfigError(f"{source} is a bundle, but {option} needs the weights of a run; name that run instead.")
         if ncnn:
             add_ncnn_to(folder, fp16=fp16)
     else:
@@ -58,7 +69,16 @@ def export(
         run_name, checkpoint = find_source(source)
         bundle_name = name or directed(run_name, direction)
         config = ExportConfig(
-            direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
+            direction=direction,
+            fp16=fp16,
+            ncnn=ncnn,
+            pt2=pt2,
+            bf16=bf16,
+            bgr=bgr,
+            float_io=float_io,
+            fixed=parse_size("fixed", fixed, example="448x256"),
+            pictures=pictures,
+            compare=compare,
         )
         folder = export_to(checkpoint, MODELS / bundle_name, config)
     if fp16:
@@ -109,6 +129,16 @@ def build_engine_in(folder: Path) -> None:
 def directed(name: str, direction: Literal["ab", "ba"]) -> str:
     """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
     return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
+
+
+def parse_size(option: str, text: str | None, *, example: str) -> tuple[int, int] | None:
+    """ "640x480" -> (480, 640), height and width in px. Raises ConfigError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise ConfigError(f"{option} is {text!r}, expected WIDTHxHEIGHT in pixels; try {example}.")
+    return int(match[2]), int(match[1])
 
 
 def find_source(source: Path | None) -> tuple[str, Path]:

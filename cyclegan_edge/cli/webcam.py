@@ -1,7 +1,6 @@
 """`cyclegan-edge webcam`: a camera in, its translated picture on a screen, on a page or in a file."""
 
 import contextlib
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,8 @@ from rich.markup import escape
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.export import MODELS
-from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
+from cyclegan_edge.cli.export import MODELS, parse_size
+from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def webcam(
     folder = model or newest_bundle(MODELS)
     watched = web or not (out or headless)
     _check_sinks(source, out=out, web=web, window=watched and not web)
-    asked = _parse_size(camera_size)
+    asked = parse_size("camera-size", camera_size, example="640x480")
     opened = open_source(source, size=asked, fps=camera_fps, notify=lambda line: console.print(line, markup=False))
     timings = Timings()
     with contextlib.ExitStack() as stack:
@@ -220,12 +219,3 @@ def _next(folder: Path, source: str, watched: bool) -> str:
     if watched:
         return f"cyclegan-edge webcam {folder} --source {source} --out clip.mp4   (record it)"
     return f"cyclegan-edge webcam {folder} --source {source} --web   (watch it in a browser)"
-
-
-def _parse_size(text: str | None) -> "Size | None":
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if match is None:
-        raise ConfigError(f"camera-size is {text!r}, expected WIDTHxHEIGHT in pixels; try 640x480.")
-    return int(match[2]), int(match[1])
