@@ -74,7 +74,7 @@ def decibels(model: onnx.ModelProto, scale: float, signal: Tensor, dtype: torch.
     changed = with_weights(model, scaled.state_dict(), dtype)
     with torch.no_grad(), np.errstate(all="ignore"):
         (found,) = ReferenceEvaluator(changed).run(None, {"input": signal.numpy()})
-        error = np.square(found.astype(np.float64) - scaled(signal).numpy()).mean()
+        error = np.square(np.asarray(found, np.float64) - scaled(signal).numpy()).mean()
     return float(10 * np.log10(4 / error))  # the signal's range is 2
 
 
