@@ -3,7 +3,10 @@
     models/scenes/
         manifest.json              what it is, where it came from, what was proven (this module)
         generator-fp32.onnx        image uint8 (N, H, W, 3) RGB -> translated uint8 (N, H, W, 3) RGB
-        generator-fp16.onnx        the same graph with half-precision convolutions, when asked for
+        generator-fp16.onnx        the same graph with half-precision convolutions, when asked for; so is bf16
+        generator-fp32-bgr.onnx    for other pipelines, when asked for: uint8 BGR,
+        generator-fp32-float.onnx  input float32 (N, 3, H, W) RGB in -1..1 -> output, the same,
+        generator-fp32-448x256.onnx  uint8 RGB of one constant size
         generator-fp16.engine      a TensorRT plan, built on and for one device
         generator-fp32.ncnn.param  the layers and
         generator-fp32.ncnn.bin    the weights for ncnn, on any CPU
@@ -32,6 +35,7 @@ MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch ar
 Precision = Literal["fp32", "fp16", "bf16"]
 Format = Literal["onnx", "tensorrt", "ncnn", "pt2"]
 HardwareCompatible = Literal["no", "same_compute_capability", "ampere_plus"]
+Interface = Literal["rgb", "bgr", "float"]  # uint8 (N, H, W, 3); uint8 (N, H, W, 3); float32 (N, 3, H, W) RGB in -1..1
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -107,6 +111,8 @@ class Artifact:
     version_compatible: bool = False  # engines only: also for newer TensorRT, by code inside the plan
     hardware_compatible: HardwareCompatible = "no"  # engines only: for which other GPUs
     compiled_for: CompiledFor | None = None  # pt2 only
+    interface: Interface = "rgb"  # what it takes and gives; the engines of this package run "rgb" only
+    fixed: tuple[int, int, int] | None = None  # the only (N, H, W) it takes; None: any, or what `shapes` says
 
     def files(self) -> tuple[Part, ...]:
         """Every file of it, its own first."""
@@ -160,11 +166,13 @@ class Bundle:
     manifest: Manifest
 
     def artifact(self, format: Format, precision: Precision) -> Artifact | None:  # noqa: A002
-        """The artifact of that format and precision, or None."""
+        """The artifact of that format and precision, or None. Graphs for other pipelines than ours are never it."""
         wanted = (
             artifact
             for artifact in self.manifest.artifacts
             if (artifact.format, artifact.precision) == (format, precision)
+            and artifact.interface == "rgb"
+            and artifact.fixed is None
         )
         return next(wanted, None)
 

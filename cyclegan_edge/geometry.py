@@ -1,5 +1,5 @@
 """At which height and width a picture is translated. Both are multiples of what the model's manifest says: 4 for a
-ResNet, which halves twice, 256 for a U-Net that halves eight times.
+ResNet, which halves twice, 256 for a U-Net that halves eight times. `check_batch` is how every engine refuses others.
 
 aspect    the short side becomes `size`, the shape is kept       what the model saw in training; the default
 stretch   both sides become `size`                               the cheapest, and constant for any camera
@@ -7,10 +7,13 @@ native    the picture's own size, mirrored at the bottom and     the sharpest an
           the right to a multiple and cropped again
 """
 
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from cyclegan_edge.bundle import MULTIPLE
-from cyclegan_edge.errors import ConfigError, ImageError
+from cyclegan_edge.errors import ConfigError, EngineError, ImageError
 
 Fit = Literal["aspect", "stretch", "native"]
 
@@ -47,6 +50,22 @@ def fitted_shape(height: int, width: int, *, fit: Fit, size: int, multiple: int 
             f"more than {MAX_PIXELS / 1e6:.1f} megapixels; {remedy}."
         )
     return shape
+
+
+def check_batch(images: npt.NDArray[Any], multiple: int = MULTIPLE, *, most: int | None = None) -> None:
+    """Raise EngineError unless `images` is uint8 (N, H, W, 3) with at least one picture and sides that fit.
+
+    An engine would give a picture of another size, or write beyond one, as none of them looks itself.
+
+    multiple   px, the manifest's; most   px, the longest side the engine takes
+    """
+    least = max(MIN_SIDE, multiple)
+    fits = images.dtype == np.uint8 and images.ndim == 4 and images.shape[0] > 0 and images.shape[3] == 3
+    if not fits or any(not least <= side <= (most or side) or side % multiple for side in images.shape[1:3]):
+        raise EngineError(
+            f"images is {images.dtype} {images.shape}, expected uint8 (N, H, W, 3) with H and W multiples of "
+            f"{multiple} from {least}{f' to {most}' if most else ''}; `Translator` fits pictures of any size."
+        )
 
 
 def _nearest_multiple(length: float, multiple: int) -> int:

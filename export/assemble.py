@@ -16,6 +16,7 @@ from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.importer import Trained, open_generator
 from cyclegan_edge.export.proof import proven
 from cyclegan_edge.export.to_onnx import reference, write_onnx
+from cyclegan_edge.export.variants import check_fixed, with_variants
 from cyclegan_edge.export.verify import Judge, Pair, Picture, Run, Verdict, load_pictures, pairs_of, refuse
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images, write_image
@@ -46,6 +47,7 @@ def export_checkpoint(
     trained = open_generator(checkpoint, config.direction)
     if trained.found:
         report(f"{checkpoint.name}: {', '.join(trained.found)}.")
+    check_fixed(config.fixed, trained.multiple)
     pictures, where = _pictures(trained, config)
     report(f"Direction {trained.direction}, comparing on {len(pictures)} {where}, {trained.size} px.")
     with atomic_folder(folder) as partial:
@@ -67,6 +69,7 @@ def export_checkpoint(
         for precision in _graphs(config):
             needed = precision == "fp32"
             bundle = _add_graph(bundle, trained.generator, precision, pairs, _insisting(judge) if needed else judge)
+        bundle = with_variants(bundle, trained.generator, config, pairs, judge)
         bundle = _convert(bundle, trained.generator, config, pairs, judge)
         references = _write_references(partial, pairs)
         write_manifest(partial, replace(bundle.manifest, references=references))

@@ -15,7 +15,10 @@ class ExportConfig:
     fp16: bool = False  # also the half-precision graph, and the TensorRT engine where TensorRT is installed
     ncnn: bool = False  # also for ncnn; with fp16 a second time, with weights of half the size
     pt2: bool = False  # also as native code for this machine, which torch runs
-    bf16: bool = False  # that code in bfloat16 too, for CPUs that have it
+    bf16: bool = False  # graph and native code in bfloat16 too, for GPUs and CPUs that have it; ncnn has none
+    bgr: bool = False  # also graphs that take and give uint8 BGR
+    float_io: bool = False  # also graphs that take and give float32 (N, 3, H, W) RGB in -1..1
+    fixed: tuple[int, int] | None = None  # also graphs of this one (height, width), px
     pictures: Path | None = None  # folder to compare on; none: the test or training pictures of the run
     compare: int = 16  # how many pictures are compared, spread over the folder
 
@@ -24,5 +27,3 @@ class ExportConfig:
             raise ConfigError(
                 f"compare is {self.compare}, but a graph is only kept once it is proven; give at least 1 picture."
             )
-        if self.bf16 and not self.pt2:
-            raise ConfigError("bf16 is set without pt2, but only native code is exported in bfloat16; set both.")

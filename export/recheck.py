@@ -9,7 +9,8 @@ from dataclasses import replace
 from cyclegan_edge.backends import ENGINES, EngineName, format_of, open_backend
 from cyclegan_edge.bundle import Artifact, Bundle, Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
-from cyclegan_edge.export.verify import BOUNDS, Pair, Verdict, judged, stored_pairs
+from cyclegan_edge.export.interfaces import as_rgb
+from cyclegan_edge.export.verify import BOUNDS, Pair, Run, Verdict, judged, stored_pairs
 
 
 def verify_bundle(
@@ -64,7 +65,7 @@ def _runs(
     """What is to be run: an artifact, by an engine, computing in a precision."""
     for artifact in bundle.manifest.artifacts:
         for name in (engine,) if engine else ENGINES:
-            if format_of(name) != artifact.format:
+            if format_of(name) != artifact.format or (_is_special(artifact) and name != "onnxruntime"):
                 continue
             if precision in (None, artifact.precision):
                 yield artifact, name, artifact.precision
@@ -75,17 +76,36 @@ def _runs(
 def _verdict(
     bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision, pairs: list[Pair]
 ) -> Verdict:
-    alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
+    size = pairs[0][0].shape[:2]
+    if artifact.fixed not in (None, (1, *size)):
+        reason = f"{artifact.file} takes {artifact.fixed} only, and the pictures in the bundle are {size}"
+        return Verdict(file=artifact.file, outcome="skipped", reason=f"{reason}.", engine=engine)
     try:
-        backend, _ = open_backend(alone, engine=engine, precision=precision)
+        name, run = _opened(bundle, artifact, engine, precision)
     except EngineError as error:
         return Verdict(file=artifact.file, outcome="skipped", reason=str(error), engine=engine)
-    except BundleError as error:
+    except (BundleError, ExportError) as error:
         return Verdict(file=artifact.file, outcome="failed", reason=str(error), engine=engine)
     try:
-        verdict = judged(artifact.file, backend.run, pairs, bound=BOUNDS[precision], engine=backend.name)
+        verdict = judged(artifact.file, run, pairs, bound=BOUNDS[precision], engine=name)
     except (EngineError, ExportError) as error:
-        return Verdict(file=artifact.file, outcome="failed", reason=str(error), engine=backend.name)
+        return Verdict(file=artifact.file, outcome="failed", reason=str(error), engine=name)
     if verdict.outcome == "failed":
         return replace(verdict, reason=f"{verdict.reason}; choose another engine, or export the model again.")
     return verdict
+
+
+def _opened(bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision) -> tuple[str, Run]:
+    """What runs the artifact, and the function that it is then."""
+    if _is_special(artifact):
+        run = as_rgb(bundle.path(artifact), precision=precision, interface=artifact.interface)
+        return f"onnxruntime {precision}", run
+    alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
+    backend, _ = open_backend(alone, engine=engine, precision=precision)
+    return backend.name, backend.run
+
+
+def _is_special(artifact: Artifact) -> bool:
+    """Whether it is a graph that no engine of this package runs: of another interface, of one size, in bfloat16."""
+    graph = artifact.format == "onnx"
+    return graph and (artifact.interface != "rgb" or artifact.fixed is not None or artifact.precision == "bf16")

@@ -85,6 +85,32 @@ def test_cpu_engines_run_every_shape(
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize(
+    ("shape", "multiple"),
+    [((1, 10, 8, 3), 4), ((1, 8, 4, 3), 4), ((0, 8, 8, 3), 4), ((8, 8, 3), 4), ((1, 8, 8, 4), 4), ((1, 32, 48, 3), 32)],
+)
+def test_a_batch_that_does_not_fit_the_model_is_refused_in_a_sentence(
+    engine: EngineName, shape: tuple[int, ...], multiple: int, tiny_bundle: Path
+) -> None:
+    pytest.importorskip(engine)
+    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
+    (tiny_bundle / MANIFEST).write_text(json.dumps({**manifest, "multiple": multiple}))
+    backend, _ = open_backend(read_bundle(tiny_bundle), engine=engine)
+
+    with pytest.raises(EngineError, match=rf"expected uint8 \(N, H, W, 3\) with H and W multiples of {multiple} from"):
+        backend.run(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES)
+def test_a_batch_of_floats_is_refused(engine: EngineName, tiny_bundle: Path) -> None:
+    pytest.importorskip(engine)
+    backend, _ = open_backend(read_bundle(tiny_bundle), engine=engine)
+
+    with pytest.raises(EngineError, match=r"images is float32 \(1, 8, 8, 3\), expected uint8"):
+        backend.run(np.zeros((1, 8, 8, 3), np.float32))
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES)
 def test_a_result_survives_the_next_run(engine: EngineName, tiny_bundle: Path) -> None:
     pytest.importorskip(engine)
     backend, _ = open_backend(read_bundle(tiny_bundle), engine=engine)

@@ -35,6 +35,39 @@ def generator(seed: int = 0) -> ResnetGenerator:
     return made
 
 
+class PublishedBlock(nn.Module):
+    """The residual block of the reference, written from its description."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        half = [nn.ReflectionPad2d(1), nn.Conv2d(16, 16, 3), nn.InstanceNorm2d(16)]
+        again = [nn.ReflectionPad2d(1), nn.Conv2d(16, 16, 3), nn.InstanceNorm2d(16)]
+        self.conv_block = nn.Sequential(*half, nn.ReLU(True), *again)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)  # type: ignore[no-any-return]
+
+
+class Published(nn.Module):
+    """The reference's ResNet generator of two blocks, with torch's own start weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            *(nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), nn.InstanceNorm2d(4), nn.ReLU(True)),
+            *(nn.Conv2d(4, 8, 3, 2, 1), nn.InstanceNorm2d(8), nn.ReLU(True)),
+            *(nn.Conv2d(8, 16, 3, 2, 1), nn.InstanceNorm2d(16), nn.ReLU(True)),
+            *(PublishedBlock(), PublishedBlock()),
+            *(nn.ConvTranspose2d(16, 8, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(8), nn.ReLU(True)),
+            *(nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1), nn.InstanceNorm2d(4), nn.ReLU(True)),
+            *(nn.ReflectionPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
 def saved(content: object, path: Path, *, old: bool = False) -> Path:
     torch.save(content, path, _use_new_zipfile_serialization=not old)
     return path
@@ -49,6 +82,13 @@ def same(trained: Trained, expected: nn.Module) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+def with_versions(weights: dict[str, Any]) -> dict[str, Any]:
+    """As torch saves a module: with `_metadata`, here of a norm before version 1, whose statistics were buffers."""
+    made = OrderedDict(weights)
+    made._metadata = OrderedDict({"": {"version": 1}, "model.2": {"version": 0}})  # type: ignore[attr-defined]
+    return made
+
+
 WRAPPED: dict[str, Callable[[dict[str, Any]], object]] = {
     "plain": lambda it: it,
     "DataParallel": lambda it: prefixed("module.", it),
@@ -60,6 +100,8 @@ WRAPPED: dict[str, Callable[[dict[str, Any]], object]] = {
     "Lightning": lambda it: {"state_dict": prefixed("netG_A.", it) | prefixed("netG_B.", generator(1).state_dict())},
     "both": lambda it: {"G_BA": generator(1).state_dict(), "G_AB": it, "D_A": {"model.0.weight": torch.ones(1)}},
     "stale": lambda it: {**it, "model.2.running_mean": torch.ones(4), "model.2.num_batches_tracked": torch.tensor(9)},
+    "versions": with_versions,
+    "compiled": lambda it: prefixed("_orig_mod.", it),
     "only b": lambda it: {"netG_B2A": it},
 }  # fmt: skip
 
@@ -76,6 +118,18 @@ def test_weights_are_found_in_whatever_is_around_them(wrap: str, tmp_path: Path)
     assert trained.source.file == "G.pth"
     assert trained.source.sha256 == sha256(path)
     assert trained.source.step is None
+
+
+@pytest.mark.parametrize("name", ["latest_net_G_A.pth", "latest_net_G.pth", "netG_A2B.pth"])
+def test_a_file_of_one_direction_gives_the_picture_of_its_original(name: str, tmp_path: Path) -> None:
+    original = Published().eval()
+    path = saved(original.state_dict(), tmp_path / name)
+    batch = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+    found = open_generator(path)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(found.generator(batch), original(batch), rtol=0, atol=1e-5)
 
 
 def test_the_direction_chooses_among_two(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from cyclegan_edge import Fit, Translator
+from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
+from cyclegan_edge.files import sha256
 from cyclegan_edge.geometry import MIN_SIDE, fitted_shape
 from cyclegan_edge.preprocess import resize
 
@@ -205,7 +209,12 @@ def test_load_refuses_before_opening_an_engine(tiny_bundle: Path, tmp_path: Path
 
 
 def test_an_engine_that_fails_is_an_engine_error(tiny_bundle: Path) -> None:
-    translator = Translator.load(tiny_bundle, engine="onnxruntime")
+    bundle, path = read_bundle(tiny_bundle), tiny_bundle / "generator-fp32.onnx"
+    model = onnx.load(path)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((1, 16, 1, 1), np.float32), "white"))
+    onnx.save(model, path)
+    fails = bundle.with_artifact(replace(bundle.manifest.artifacts[0], sha256=sha256(path)))
+    translator = Translator(OrtBackend(fails))
 
-    with pytest.raises(EngineError, match=r"ONNX Runtime could not translate a batch of shape \(1, 8, 8, 1\)"):
-        translator.run(np.zeros((1, 8, 8, 1), np.uint8))
+    with pytest.raises(EngineError, match=r"ONNX Runtime could not translate a batch of shape \(1, 8, 8, 3\)"):
+        translator.run(np.zeros((1, 8, 8, 3), np.uint8))

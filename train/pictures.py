@@ -27,13 +27,17 @@ class PictureGenerator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
-        x = (image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5
+        y = self.translated((image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5)
+        return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
+
+    def translated(self, x: Tensor) -> Tensor:
+        """float32 (N, 3, H, W) RGB in -1..1 -> the same, translated."""
         if self.grey:
             x = LUMA[0] * x[:, 0:1] + LUMA[1] * x[:, 1:2] + LUMA[2] * x[:, 2:3]
         y: Tensor = self.generator(x.to(self.dtype)).float()
         if y.shape[1] == 1:
             y = torch.cat((y, y, y), dim=1)
-        return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
+        return y
 
 
 def translate_with(generator: nn.Module) -> Translate:

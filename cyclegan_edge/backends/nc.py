@@ -11,9 +11,9 @@ import ncnn
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import MULTIPLE, Bundle, Precision
+from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.errors import BundleError, EngineError
-from cyclegan_edge.geometry import MIN_SIDE
+from cyclegan_edge.geometry import check_batch
 
 INPUT, OUTPUT = "in0", "out0"  # as pnnx names them
 
@@ -45,16 +45,13 @@ class NcnnBackend:
         opened = self._net.load_param(str(path)) == 0 and self._net.load_model(str(weights)) == 0
         if not opened or (self._net.input_names(), self._net.output_names()) != ([INPUT], [OUTPUT]):
             raise EngineError(f"ncnn {ncnn.__version__} refuses {path}; export the model again.")
+        self._multiple = bundle.manifest.multiple
         self.name = f"ncnn {ncnn.__version__} {precision}"
         self.device = f"CPU, {threads} threads"
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated one after the other."""
-        if images.ndim != 4 or images.shape[3] != 3 or any(s < MIN_SIDE or s % MULTIPLE for s in images.shape[1:3]):
-            raise EngineError(  # ncnn itself would mirror rows that are not there
-                f"images has shape {images.shape}, expected (N, H, W, 3) with H and W multiples of {MULTIPLE} from "
-                f"{MIN_SIDE}."
-            )
+        check_batch(images, self._multiple)  # ncnn itself would mirror rows that are not there
         translated = np.empty_like(images)
         for image, result in zip(images, translated, strict=True):
             result[:] = self._translated(image)

@@ -16,6 +16,7 @@ from cyclegan_edge.backends import INSTALL
 from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
 from cyclegan_edge.files import user_cache
+from cyclegan_edge.geometry import check_batch
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 
@@ -60,6 +61,10 @@ class OrtBackend:
         version, kind = onnxruntime.__version__, _KINDS[provider]
         if kind.name not in onnxruntime.get_available_providers():
             raise EngineError(f"This ONNX Runtime {version} is not built for {kind.title}; `{INSTALL['onnx-cuda']}`.")
+        if precision == "bf16" and provider == "cpu":
+            raise EngineError(
+                "ONNX Runtime has no bfloat16 convolutions on the CPU; choose fp32, or the engine openvino, which has."
+            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
@@ -81,11 +86,13 @@ class OrtBackend:
                 f"make the driver, CUDA and cuDNN fit it, or choose the engine onnxruntime."
             )
         self._session.disable_fallback()
+        self._multiple = bundle.manifest.multiple
         self.name = f"{'onnxruntime' if provider == 'cpu' else f'onnx-{provider}'} {version} {precision}"
         self.device = f"CPU, {options.intra_op_num_threads} threads" if provider == "cpu" else kind.title
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
+        check_batch(images, self._multiple)
         try:
             (translated,) = self._session.run(["translated"], {"image": images})
         except Exception as error:

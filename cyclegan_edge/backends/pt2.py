@@ -18,12 +18,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, CompiledFor, Precision
+from cyclegan_edge.bundle import Artifact, Bundle, CompiledFor, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
 from cyclegan_edge.files import user_cache
-from cyclegan_edge.geometry import MIN_SIDE
+from cyclegan_edge.geometry import check_batch
 
-MAX_SIDE = 4096  # px, a multiple of MULTIPLE: beyond it a square float32 layer no longer fits 32-bit indices
+MAX_SIDE = 4096  # px, a multiple of every manifest's: beyond it a square float32 layer no longer fits 32-bit indices
 
 _REBUILD = "compile it here with `cyclegan-edge export RUN --pt2`"
 
@@ -54,6 +54,7 @@ class Pt2Backend:
         import torch
 
         self._torch = torch
+        self._multiple = bundle.manifest.multiple
         self._cuda = here.device == "cuda"
         options = {"run_single_threaded": True} if self._cuda else {}  # its locks would break the capture of a graph
         try:
@@ -72,12 +73,7 @@ class Pt2Backend:
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated one after the other."""
-        fits = all(MIN_SIDE <= side <= MAX_SIDE and side % MULTIPLE == 0 for side in images.shape[1:3])
-        if images.ndim != 4 or images.shape[3] != 3 or not fits:  # the code itself does not look
-            raise EngineError(
-                f"images has shape {images.shape}, expected (N, H, W, 3) with H and W multiples of {MULTIPLE} from "
-                f"{MIN_SIDE} to {MAX_SIDE}."
-            )
+        check_batch(images, self._multiple, most=MAX_SIDE)
         translated = np.empty_like(images)
         run = self._on_cuda if self._cuda else self._on_cpu
         with self._lock, self._torch.inference_mode():

@@ -20,6 +20,7 @@ from cyclegan_edge.backends.cuda import DeviceBuffer, Graph, PinnedBuffer, Strea
 from cyclegan_edge.backends.plan import CHANNELS, INPUT, OUTPUT, Plan, Shape, open_plan, rebuild_command, shape_of
 from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.errors import EngineError
+from cyclegan_edge.geometry import check_batch
 
 IN_FLIGHT = 3  # one copied in, one computed, one copied out
 
@@ -46,6 +47,7 @@ class TrtBackend:
         self.name = f"tensorrt {plan.here.tensorrt} {precision}"
         self.device = plan.here.gpu
         self._plan = plan
+        self._multiple = bundle.manifest.multiple
         self._cuda_graph = cuda_graph
         self._rebuild = rebuild_command(bundle.folder, precision)
         self._lock = threading.Lock()
@@ -96,8 +98,7 @@ class TrtBackend:
             del self._slot, self._plan
 
     def _check(self, images: npt.NDArray[np.uint8]) -> None:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != CHANNELS:
-            raise EngineError(f"images is {images.dtype} {images.shape}, expected uint8 (N, H, W, {CHANNELS}).")
+        check_batch(images, self._multiple)
         shape, low, high = shape_of(images.shape), self._plan.smallest, self._plan.largest
         if not all(least <= side <= most for least, side, most in zip(low, shape, high, strict=True)):
             size = f"--engine-size {shape[2]}x{shape[1]}" + (f" --max-batch {shape[0]}" if shape[0] > 1 else "")

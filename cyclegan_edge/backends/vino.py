@@ -8,6 +8,7 @@ import openvino
 
 from cyclegan_edge.bundle import Bundle, Precision
 from cyclegan_edge.errors import BundleError, EngineError
+from cyclegan_edge.geometry import check_batch
 
 
 class VinoBackend:
@@ -42,11 +43,13 @@ class VinoBackend:
             self._model = core.compile_model(path, "CPU", config)
         except Exception as error:  # openvino raises bare RuntimeErrors
             raise EngineError(f"OpenVINO {version} refuses {path} ({_last_line(error)}).") from error
+        self._multiple = bundle.manifest.multiple
         self.name = f"openvino {version} {precision}"
         self.device = f"CPU, {threads} threads"
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
+        check_batch(images, self._multiple)
         try:
             translated = self._model({"image": images})["translated"]
         except Exception as error:

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
 
-def build_engine_in(
+def build_engines_in(
     folder: Path,
-    precision: Precision,
+    precisions: list[Precision],
     judge: "Judge",
     *,
     sizes: list[tuple[int, int]],
     max_batch: int,
     options: "EngineOptions",
 ) -> None:
-    """Build a TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
+    """Build TensorRT engines of the bundle `folder`, or say plainly why that has to wait for the device."""
     from cyclegan_edge.export.engine import add_engine
     from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
 
@@ -41,13 +41,20 @@ def build_engine_in(
         console.print(
             f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
             f"To finish on the device, copy {folder} there and type "
-            f"[bold]cyclegan-edge export {folder} --{precision}[/bold]"
+            f"[bold]cyclegan-edge export {folder} {' '.join(f'--{precision}' for precision in precisions)}[/bold]"
         )
         return
-    with _building() as report:
-        add_engine(
-            folder, precision=precision, sizes=sizes, max_batch=max_batch, options=options, report=report, judge=judge
-        )
+    for precision in precisions:
+        with _building() as report:
+            add_engine(
+                folder,
+                precision=precision,
+                sizes=sizes,
+                max_batch=max_batch,
+                options=options,
+                report=report,
+                judge=judge,
+            )
 
 
 def explain_engine_of(folder: Path, precision: Precision | None, *, trust_engine: bool) -> None:

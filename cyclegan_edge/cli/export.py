@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cyclegan_edge.bundle import HardwareCompatible, Precision
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
+from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
 from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.errors import CheckpointError, ConfigError
 
@@ -37,8 +37,15 @@ def export(
     ] = False,
     pt2: Annotated[bool, typer.Option("--pt2", help="Also as native code for this machine, which torch runs.")] = False,
     bf16: Annotated[
-        bool, typer.Option("--bf16", help="That code in bfloat16 too, for CPUs that have it; of a bundle, its engine.")
+        bool, typer.Option("--bf16", help="Also in bfloat16: the graph, the engine and, with --pt2, the native code.")
     ] = False,
+    bgr: Annotated[bool, typer.Option("--bgr", help="Also ONNX of uint8 BGR, for an OpenCV program of yours.")] = False,
+    float_io: Annotated[
+        bool, typer.Option("--float", help="Also ONNX of float32 (N, 3, H, W) RGB in -1..1, the network alone.")
+    ] = False,
+    fixed: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Also ONNX of this one size, batch 1.", show_default=False)
+    ] = None,
     direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
@@ -113,9 +120,10 @@ def export(
     with judging() as judge:
         if source is not None and (source / MANIFEST).is_file():
             folder = source
-            if pt2:
+            new = {"--pt2": pt2, "--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
+            if option := next((name for name, wanted in new.items() if wanted), None):
                 raise ConfigError(
-                    f"{source} is a bundle, but --pt2 compiles the weights of a run; name that run instead."
+                    f"{source} is a bundle, but {option} needs the weights of a run; name that run instead."
                 )
             if ncnn:
                 add_ncnn_to(folder, judge, fp16=fp16)
@@ -127,11 +135,20 @@ def export(
             run_name, checkpoint = find_source(source)
             bundle_name = name or directed(run_name, direction)
             config = ExportConfig(
-                direction=direction, fp16=fp16, ncnn=ncnn, pt2=pt2, bf16=bf16, pictures=pictures, compare=compare
+                direction=direction,
+                fp16=fp16,
+                ncnn=ncnn,
+                pt2=pt2,
+                bf16=bf16,
+                bgr=bgr,
+                float_io=float_io,
+                fixed=parse_size(fixed, "fixed") if fixed else None,
+                pictures=pictures,
+                compare=compare,
             )
             folder = export_to(checkpoint, MODELS / bundle_name, config, judge)
-        for precision in engines:
-            build_engine_in(folder, precision, judge, sizes=sizes, max_batch=max_batch, options=options)
+        if engines:
+            build_engines_in(folder, engines, judge, sizes=sizes, max_batch=max_batch, options=options)
     if explain:
         explain_engine_of(folder, engines[-1] if engines else None, trust_engine=trust_engine)
     if triton is not None:

@@ -1,0 +1,223 @@
+"""What an exported graph holds, and what it does not: read node by node, as a strongly typed engine reads it."""
+
+import copy
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from torch import nn
+
+from cyclegan_edge.bundle import Interface, Precision
+from cyclegan_edge.export.foreign import ResnetLayout, UnetLayout, empty_generator, fold_batch_norms
+from cyclegan_edge.export.interfaces import as_rgb
+from cyclegan_edge.export.to_onnx import NAMES, picture_generator, reference, write_onnx
+from cyclegan_edge.metrics import psnr
+from cyclegan_edge.scenes import render
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
+
+Graph = tuple[Precision, Interface]
+FLOATS: dict[Precision, int] = {  # what convolutions take
+    "fp32": TensorProto.FLOAT,
+    "fp16": TensorProto.FLOAT16,
+    "bf16": TensorProto.BFLOAT16,
+}
+GRAPHS: list[Graph] = [("fp32", "rgb"), ("fp16", "rgb"), ("bf16", "bgr")]
+RESNET = ResnetLayout(down=(4, 6, 8), blocks=(8,), up=(6, 4))
+UNET = UnetLayout(channels=(4, 8, 8))
+
+
+def foreign(layout: ResnetLayout | UnetLayout, **changes: Any) -> nn.Module:
+    return empty_generator(replace(layout, **changes)).to_empty(device="cpu")
+
+
+GENERATORS: dict[str, tuple[nn.Module, int, int]] = {  # its InstanceNorms, and the convolutions that none follows
+    "ours": (ResnetGenerator(GeneratorConfig(width=4, blocks=1)), 7, 1),
+    "ours, resized": (ResnetGenerator(GeneratorConfig(width=4, blocks=1, upsampling="resize", dropout=True)), 7, 1),
+    "affine": (foreign(RESNET, upsampling="resized", norm="affine"), 7, 1),
+    "cut": (foreign(RESNET, blurred_down=True, upsampling="blurred"), 7, 1),
+    "separable": (foreign(RESNET, separable=True), 9, 1),
+    "separable, batch norm": (foreign(RESNET, separable=True, norm="batch"), 2, 8),
+    "no norm": (foreign(RESNET, norm="none"), 0, 8),
+    "unet": (foreign(UNET), 3, 3),  # 3: the first, the innermost going down, the last
+    "unet, affine": (foreign(UNET, norm="affine"), 3, 3),
+}
+
+
+def with_biases(generator: nn.Module) -> nn.Module:
+    """Random weights and large biases: those that are zero would be left out by torch."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in generator.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2.0, generator=random)
+            elif value.is_floating_point():
+                value.normal_(0.0, 0.2, generator=random)
+    fold_batch_norms(generator.eval())
+    return generator
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Graph, Path]:
+    folder = tmp_path_factory.mktemp("graphs")
+    generator = with_biases(copy.deepcopy(GENERATORS["ours"][0]))
+    paths = {graph: folder / f"{'-'.join(graph)}.onnx" for graph in GRAPHS}
+    for (precision, interface), path in paths.items():
+        write_onnx(generator, path, precision=precision, interface=interface)
+    return paths
+
+
+def types_in(model: onnx.ModelProto) -> dict[str, int]:
+    """The element type of every tensor, inferred anew and strictly."""
+    bare = copy.deepcopy(model)
+    del bare.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
+    values = (*inferred.input, *inferred.value_info, *inferred.output)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    return kinds | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_is_one_file_of_the_documented_opset(graphs: dict[Graph, Path], graph: Graph) -> None:
+    model = onnx.load(graphs[graph], load_external_data=False)
+
+    onnx.checker.check_model(model, full_check=True)
+    assert [(it.domain, it.version) for it in model.opset_import] == [("", 22 if graph[0] == "bf16" else 18)]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert len(list(graphs[graph].parent.iterdir())) == len(GRAPHS)
+    assert (model.graph.input[0].name, model.graph.output[0].name) == NAMES[graph[1]]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_names_no_file_and_no_line_of_code(graphs: dict[Graph, Path], graph: Graph) -> None:
+    model = onnx.load(graphs[graph])
+    for tensor in model.graph.initializer:
+        tensor.raw_data = b""  # any bytes at all
+
+    content = model.SerializeToString()
+
+    assert not re.search(rb"\.py|site-packages|Traceback|[A-Z]:\\|/[\w.-]+/", content)
+    assert not model.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+@pytest.mark.parametrize("case", GENERATORS)
+def test_no_convolution_has_a_bias_that_a_norm_takes_away_again(case: str) -> None:
+    made, norms, kept = GENERATORS[case]
+    generator = with_biases(copy.deepcopy(made))
+    before = copy.deepcopy(generator.state_dict())
+    images = np.stack([render(seed, "summer", size=(64, 48)) for seed in range(2)])
+
+    exported = picture_generator(generator, "fp32")
+
+    convolutions = [layer for layer in exported.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert sum(isinstance(layer, nn.InstanceNorm2d) for layer in exported.modules()) == norms
+    assert sum(layer.bias is not None for layer in convolutions) == kept == len(convolutions) - norms
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    found = exported(torch.from_numpy(images)).detach().numpy().astype(int)
+    assert np.abs(found - reference(generator)(images)).max() <= 1
+
+
+def test_nor_has_any_in_the_graph(tmp_path: Path) -> None:
+    made, norms, kept = GENERATORS["unet, affine"]
+
+    write_onnx(with_biases(copy.deepcopy(made)), tmp_path / "graph.onnx", multiple=8)
+
+    nodes = onnx.load(tmp_path / "graph.onnx").graph.node
+    makers = {name: node for node in nodes for name in node.output}
+    normed = [makers[node.input[0]] for node in nodes if node.op_type == "InstanceNormalization"]
+    assert [(node.op_type[:4], len(node.input)) for node in normed] == [("Conv", 2)] * norms
+    assert sum(node.op_type[:4] == "Conv" and len(node.input) == 3 for node in nodes) == kept
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_nor_in_a_graph_of_any_precision(graphs: dict[Graph, Path], graph: Graph) -> None:
+    nodes = onnx.load(graphs[graph]).graph.node
+
+    assert [len(node.input) for node in nodes if node.op_type in ("Conv", "ConvTranspose")] == [2] * 7 + [3]
+
+
+def test_a_norm_that_does_not_look_at_the_picture_keeps_the_bias() -> None:
+    """In eval mode it subtracts the mean of its training."""
+    tracking = nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3, track_running_stats=True)).eval()
+
+    module = picture_generator(tracking, "fp32")
+
+    assert module.get_parameter("generator.0.bias") is not None
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_is_strongly_typed(graphs: dict[Graph, Path], graph: Graph) -> None:
+    """What a network needs that computes in the types it was given, and in no others."""
+    model = onnx.load(graphs[graph])
+    kinds = types_in(model)
+    floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+
+    convolved = norms = 0
+    for node in model.graph.node:
+        given = [kinds[name] for name in node.input if name]
+        made = [kinds[name] for name in node.output]
+        if node.op_type == "Cast":
+            continue
+        assert TensorProto.UINT8 not in (*given, *made), node.name
+        assert len(floats & {*given, *made}) == 1, node.name
+        match node.op_type:
+            case "InstanceNormalization":
+                norms += 1
+                assert given == [TensorProto.FLOAT] * 3
+            case "Conv" | "ConvTranspose":
+                convolved += 1
+                assert set(given) == {FLOATS[graph[0]]}
+            case "Tanh" | "Round" | "Clip" | "Div" | "Sub":
+                assert given[0] == TensorProto.FLOAT
+    assert (convolved, norms) == (8, 7)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_uint8_touches_two_casts_and_is_rounded_and_clipped_before_the_last(
+    graphs: dict[Graph, Path], graph: Graph
+) -> None:
+    """TensorRT takes it nowhere else, cuts off what is behind the point, and leaves 256 undefined."""
+    nodes = onnx.load(graphs[graph]).graph.node
+    readers = [node.op_type for node in nodes if "image" in node.input]
+    makers = {name: node for node in nodes for name in node.output}
+
+    way: list[str] = []
+    name = "translated"
+    while way[-3:] != ["Clip", "Round", "Add"]:
+        way.append(makers[name].op_type)
+        name = makers[name].input[0]
+
+    assert readers == ["Cast"]
+    assert way == ["Cast", "Transpose", "Clip", "Round", "Add"]
+
+
+class Scenes(CalibrationDataReader):  # type: ignore[misc]
+    """Rendered landscapes, one batch each."""
+
+    def __init__(self, entry: str) -> None:
+        self.batches = iter([{entry: render(seed, "summer", size=(64, 64))[np.newaxis]} for seed in range(4)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
+
+
+def test_the_float32_graph_is_ready_for_integer_quantisation(exported: Path, tmp_path: Path) -> None:
+    """Nothing in it stops ONNX Runtime's own tool, and what that makes still takes and gives pictures of any size."""
+    graph = exported / "generator-fp32.onnx"
+    images = render(9, "summer", size=(64, 96))[np.newaxis]
+
+    quantize_static(graph, tmp_path / "int8.onnx", Scenes("image"), quant_format=QuantFormat.QDQ)
+
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["translated"], {"image": images})
+    assert (found.dtype, found.shape) == (np.uint8, images.shape)
+    assert {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node} >= {"QuantizeLinear", "Conv"}
+    assert psnr(found[0], as_rgb(graph)(images)[0]) > 20  # dB; 24.5 was measured, with random weights
