@@ -1,6 +1,6 @@
 """A generator becomes native code for the machine it is compiled on, through torch.export and AOTInductor.
 
-    image       uint8 (1, H, W, 3) RGB      H and W dynamic, multiples of 4 from 8 to 4096
+    image       uint8 (1, H, W, 3) RGB      H and W dynamic, multiples of the manifest's up to 4096
     translated  uint8 (1, H, W, 3) RGB      the same shape
 
 CUDA gets float16 and channels_last, the CPU float32 or bfloat16. The dynamic shape costs 1 % on the CPU, and one file
@@ -25,7 +25,7 @@ from cyclegan_edge.export.verify import Judge, Pair, Run, refuse
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.geometry import MIN_SIDE
 
-_TRACED = (1, 256, 320)  # N, H, W while tracing
+_TRACED = 256  # px, height while tracing; at least twice the multiple, or it would become a constant
 
 
 def precisions(*, bf16: bool) -> tuple[Precision, ...]:
@@ -47,7 +47,7 @@ def with_pt2(
 
     def make(stage: Bundle) -> tuple[Artifact, Run]:
         path = stage.folder / file
-        write_pt2(generator, path, precision=precision, device=device)
+        write_pt2(generator, path, precision=precision, device=device, multiple=bundle.manifest.multiple)
         artifact = Artifact(file=file, format="pt2", precision=precision, sha256=sha256(path), compiled_for=machine)
         trust(artifact)
         return artifact, Pt2Backend(stage.with_artifact(artifact), precision=precision).run
@@ -56,15 +56,26 @@ def with_pt2(
 
 
 def write_pt2(
-    generator: nn.Module, path: Path, *, precision: Precision = "fp32", device: Literal["cpu", "cuda"] = "cpu"
+    generator: nn.Module,
+    path: Path,
+    *,
+    precision: Precision = "fp32",
+    device: Literal["cpu", "cuda"] = "cpu",
+    multiple: int = MULTIPLE,
 ) -> None:
-    """Compile `generator` and write `path` atomically; the original is left as it is. Raises ExportError."""
+    """Compile `generator` and write `path` atomically; the original is left as it is. Raises ExportError.
+
+    multiple   px, what H and W are multiples of
+    """
     module: nn.Module = picture_generator(generator, precision)
     if device == "cuda":
         module = copy.deepcopy(module).to(device).to(memory_format=torch.channels_last)
-    example = torch.zeros(*_TRACED, 3, dtype=torch.uint8, device=device)
-    quarter = {"min": MIN_SIDE // MULTIPLE, "max": MAX_SIDE // MULTIPLE}
-    sides = {1: MULTIPLE * torch.export.Dim("rows", **quarter), 2: MULTIPLE * torch.export.Dim("columns", **quarter)}
+    height = max(_TRACED // multiple, 2) * multiple
+    example = torch.zeros(1, height, height + max(64, multiple), 3, dtype=torch.uint8, device=device)
+    steps = {"min": max(1, MIN_SIDE // multiple), "max": MAX_SIDE // multiple}
+    # torch assumes that an unknown number of steps is not 1. For a U-Net at its own size it is 1, and the code is right
+    # there all the same: that is the size at which the gate compares it.
+    sides = {1: multiple * torch.export.Dim("rows", **steps), 2: multiple * torch.export.Dim("columns", **steps)}
     try:
         with atomic_file(path) as partial, warnings.catch_warnings(), torch.no_grad(), quiet():
             warnings.simplefilter("ignore")  # deprecations inside torch, which its user cannot act on

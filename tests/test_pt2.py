@@ -19,9 +19,9 @@ from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
 from cyclegan_edge.export.proof import landscapes
 from cyclegan_edge.export.to_onnx import picture_generator, reference
-from cyclegan_edge.export.to_pt2 import precisions, with_pt2
+from cyclegan_edge.export.to_pt2 import precisions, with_pt2, write_pt2
 from cyclegan_edge.export.verify import BOUNDS, measure, pairs_of
-from cyclegan_edge.train.networks import ResnetGenerator
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, new_generator
 
 FILE = "generator-fp32.pt2"
 
@@ -200,6 +200,26 @@ def test_bfloat16_convolutions_keep_the_picture_above_40_db(generator: ResnetGen
     )
 
     assert 40 < parity.psnr_db < 60
+
+
+def test_a_unet_is_traced_for_the_sides_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = new_generator(GeneratorConfig(kind="unet_128", width=2), 3, 3).eval()
+    programs = []
+
+    def traced_only(program: torch.export.ExportedProgram, package_path: str, **_: object) -> None:
+        programs.append(program)
+        Path(package_path).touch()
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", traced_only)
+
+    write_pt2(generator, tmp_path / "unet.pt2", multiple=128)
+
+    module = programs[0].module()
+    for sides in ((256, 640), (384, 256)):
+        image = np.random.default_rng(0).integers(0, 256, (1, *sides, 3), dtype=np.uint8)
+        np.testing.assert_allclose(module(torch.from_numpy(image)).numpy(), reference(generator)(image), rtol=0, atol=1)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        module(torch.zeros(1, 256, 448 + 1, 3, dtype=torch.uint8))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
