@@ -274,6 +274,17 @@ def test_a_gpu_provider_that_gives_way_to_the_cpu_is_refused(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("precision", "options"), [("fp32", {"use_tf32": "0"}), ("fp16", {})])
+def test_float32_on_cuda_keeps_its_mantissa(
+    precision: Precision, options: dict[str, str], tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
+) -> None:
+    fake = gpu_build("CUDA")
+
+    open_backend(read_bundle(tiny_bundle), engine="onnx-cuda", precision=precision)
+
+    assert fake.asked[0] == ("CUDAExecutionProvider", options)
+
+
 @pytest.mark.parametrize(("precision", "fp16"), [("fp16", "1"), ("fp32", "0")])
 def test_the_tensorrt_provider_keeps_its_engines_in_the_user_s_cache(
     precision: Precision, fp16: str, tiny_bundle: Path, tmp_path: Path, gpu_build: Callable[..., FakeRuntime]

@@ -103,7 +103,9 @@ class OrtBackend:
 
 
 def _options(provider: Provider, precision: Precision) -> dict[str, Any]:
-    if provider != "tensorrt":
+    if provider == "cuda":
+        return {"use_tf32": "0"} if precision == "fp32" else {}  # on by default, and no more precise than half
+    if provider == "cpu":
         return {}
     cache = user_cache("onnxruntime-tensorrt")
     cache.mkdir(parents=True, exist_ok=True)
