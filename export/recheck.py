@@ -14,12 +14,17 @@ from cyclegan_edge.export.verify import BOUNDS, Pair, Run, Verdict, judged, stor
 
 
 def verify_bundle(
-    bundle: Bundle, *, engine: EngineName | None = None, precision: Precision | None = None
+    bundle: Bundle,
+    *,
+    engine: EngineName | None = None,
+    precision: Precision | None = None,
+    trust_engine: bool = False,
 ) -> Iterator[Verdict]:
     """What came of each file that is damaged, then of each sound artifact with each engine that reads it.
 
-    engine      only this one, which must run; None: all but onnx-tensorrt, and what cannot run here is skipped
-    precision   only this one; bf16 is also OpenVINO's way to compute the float32 graph
+    engine         only this one, which must run; None: all but onnx-tensorrt, and what cannot run here is skipped
+    precision      only this one; bf16 is also OpenVINO's way to compute the float32 graph
+    trust_engine   let TensorRT run the code that a version-compatible engine carries
 
     Raises BundleError when the bundle holds nothing to compare, EngineError when nothing of it runs here, ConfigError
     for the engine "auto".
@@ -38,8 +43,8 @@ def verify_bundle(
     ran = False
     for artifact, name, computed in runs:
         if pairs and not any(part.file in damaged for part in artifact.files()):
-            verdict = _verdict(bundle, artifact, name, computed, pairs)
-            if engine and verdict.outcome == "skipped":
+            verdict = _verdict(bundle, artifact, name, computed, pairs, trust_engine)
+            if engine and verdict.outcome == "skipped" and artifact.fixed is None:
                 verdict = replace(verdict, outcome="failed")
             ran = ran or verdict.outcome != "skipped"
             yield verdict
@@ -74,14 +79,19 @@ def _runs(
 
 
 def _verdict(
-    bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision, pairs: list[Pair]
+    bundle: Bundle,
+    artifact: Artifact,
+    engine: EngineName,
+    precision: Precision,
+    pairs: list[Pair],
+    trust_engine: bool,
 ) -> Verdict:
     size = pairs[0][0].shape[:2]
-    if artifact.fixed not in (None, (1, *size)):
-        reason = f"{artifact.file} takes {artifact.fixed} only, and the pictures in the bundle are {size}"
-        return Verdict(file=artifact.file, outcome="skipped", reason=f"{reason}.", engine=engine)
+    if artifact.fixed is not None and artifact.fixed != (1, *size):
+        reason = f"{artifact.file} takes {artifact.fixed[1:]} px only, and the pictures in the bundle have {size}."
+        return Verdict(file=artifact.file, outcome="skipped", reason=reason, engine=engine)
     try:
-        name, run = _opened(bundle, artifact, engine, precision)
+        name, run = _opened(bundle, artifact, engine, precision, trust_engine)
     except EngineError as error:
         return Verdict(file=artifact.file, outcome="skipped", reason=str(error), engine=engine)
     except (BundleError, ExportError) as error:
@@ -95,13 +105,15 @@ def _verdict(
     return verdict
 
 
-def _opened(bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision) -> tuple[str, Run]:
+def _opened(
+    bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision, trust_engine: bool
+) -> tuple[str, Run]:
     """What runs the artifact, and the function that it is then."""
     if _is_special(artifact):
         run = as_rgb(bundle.path(artifact), precision=precision, interface=artifact.interface)
         return f"onnxruntime {precision}", run
     alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
-    backend, _ = open_backend(alone, engine=engine, precision=precision)
+    backend, _ = open_backend(alone, engine=engine, precision=precision, trust_engine=trust_engine)
     return backend.name, backend.run
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner
 
-from cyclegan_edge.backends import open_backend
+from cyclegan_edge.backends import EngineName, open_backend
 from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle, write_manifest
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
@@ -20,6 +20,7 @@ from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.interfaces import as_rgb
 from cyclegan_edge.export.proof import landscapes
+from cyclegan_edge.export.recheck import verify_bundle
 from cyclegan_edge.export.to_onnx import reference
 from cyclegan_edge.export.variants import Variant, asked_for, check_fixed, with_variant
 from cyclegan_edge.export.verify import pairs_of
@@ -98,6 +99,21 @@ def test_no_engine_of_ours_takes_one_of_them(bundle: Bundle, tmp_path: Path) -> 
 
     with pytest.raises(BundleError, match="holds no fp32 ONNX graph"):
         open_backend(read_bundle(folder), engine="onnxruntime")
+
+
+@pytest.mark.parametrize("engine", [None, "onnxruntime"])
+def test_verify_compares_each_interface_and_skips_a_size_that_no_picture_has(
+    bundle: Bundle, engine: EngineName | None
+) -> None:
+    verdicts = [it for it in verify_bundle(bundle, engine=engine) if it.engine.startswith("onnxruntime")]
+
+    assert [(it.file, it.outcome) for it in verdicts] == [
+        ("generator-fp32.onnx", "good"),
+        ("generator-fp32-bgr.onnx", "good"),
+        ("generator-fp32-float.onnx", "good"),
+        ("generator-fp32-48x32.onnx", "skipped"),
+    ]
+    assert verdicts[-1].reason.endswith("takes (32, 48) px only, and the pictures in the bundle have (32, 32).")
 
 
 def test_a_graph_that_takes_other_colours_than_it_says_is_not_kept(

@@ -119,16 +119,21 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
 
 
 def open_bundle(
-    folder: Path, *, back: Path | None = None, engine: EngineName = "auto", precision: Precision | None = None
+    folder: Path,
+    *,
+    back: Path | None = None,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+    trust_engine: bool = False,
 ) -> Candidate:
     """An exported model, and with `back` that of the other direction for the cycle.
 
     Raises BundleError, EngineError, and ConfigError when `back` is of the same direction.
     """
-    translator, model = _open(folder, engine, precision)
+    translator, model = _open(folder, engine, precision, trust_engine)
     if back is None:
         return Candidate(translator.run, None, translator.size, model, passed_over=translator.passed_over)
-    translator_back, model_back = _open(back, engine, precision)
+    translator_back, model_back = _open(back, engine, precision, trust_engine)
     if model_back.direction == model.direction:
         raise ConfigError(
             f"{folder} and {back} both have the direction {model.direction}, expected one to undo the other; export "
@@ -218,8 +223,10 @@ def _judge(
     return quality, protocol
 
 
-def _open(folder: Path, engine: EngineName, precision: Precision | None) -> tuple[Translator, Model]:
-    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
+def _open(
+    folder: Path, engine: EngineName, precision: Precision | None, trust_engine: bool
+) -> tuple[Translator, Model]:
+    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch", trust_engine=trust_engine)
     assert translator.bundle is not None  # it was loaded from one
     manifest = translator.bundle.manifest
     model = Model(

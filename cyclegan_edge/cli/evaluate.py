@@ -52,6 +52,9 @@ def evaluate(
     precision: Annotated[
         Precision | None, typer.Option(help="Of a bundle: without it, fp16 for TensorRT and fp32 for the others.")
     ] = None,
+    trust_engine: Annotated[
+        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +69,8 @@ def evaluate(
     from cyclegan_edge.train.quality import find_sets
 
     if source is not None and (source / MANIFEST).is_file():
-        candidate, path = _open_bundle(source, data, direction, back, engine, precision), source / "evaluation.json"
+        path = source / "evaluation.json"
+        candidate = _open_bundle(source, data, direction, back, engine, precision, trust_engine)
     else:
         if back or precision or engine != "auto":
             raise ConfigError("--back, --engine and --precision are for bundles; leave them out for a checkpoint.")
@@ -103,12 +107,13 @@ def _open_bundle(
     back: Path | None,
     engine: EngineName,
     precision: Precision | None,
+    trust_engine: bool,
 ) -> "Candidate":
     from cyclegan_edge.train.evaluate import open_bundle
 
     if data is None:
         raise ConfigError("A bundle does not know its pictures; name the folder that holds testA/ with --data.")
-    candidate = open_bundle(folder, back=back, engine=engine, precision=precision)
+    candidate = open_bundle(folder, back=back, engine=engine, precision=precision, trust_engine=trust_engine)
     if direction not in (None, candidate.model.direction):
         raise ConfigError(
             f"{folder} has the direction {candidate.model.direction}, not {direction}; leave --direction out."

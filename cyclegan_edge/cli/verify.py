@@ -17,6 +17,9 @@ def verify(
         EngineName | None, typer.Option(help="Only this one, which must run.", show_default="all that run here")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Only this one.", show_default="all")] = None,
+    trust_engine: Annotated[
+        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
+    ] = False,
 ) -> None:
     """Check every file of BUNDLE, and compare what the engines here make of its pictures with what PyTorch made.
 
@@ -29,6 +32,6 @@ def verify(
 
     content = read_bundle(bundle)
     with judging() as judge:
-        for verdict in verify_bundle(content, engine=engine, precision=precision):
+        for verdict in verify_bundle(content, engine=engine, precision=precision, trust_engine=trust_engine):
             judge(verdict)
     console.print(f"{len(content.manifest.files())} files are as they were exported, and no engine is out of bounds.")
