@@ -103,4 +103,4 @@ def test_bfloat16_loses_nothing_by_the_weights_before_a_norm(
     plain, scaled = (decibels(graphs["bf16"], by, signal, torch.bfloat16) for by in (1, scale))
 
     assert plain > 40
-    assert abs(scaled - plain) < 1
+    assert abs(scaled - plain) < 1.5
