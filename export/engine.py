@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.backends.plan import load_tensorrt
 from cyclegan_edge.backends.trt import TrtBackend
 from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
@@ -106,7 +105,7 @@ def add_engine(
         own = stage.with_artifact(engine)
         return engine, TrtBackend(own, precision=precision, trust_engine=True).run  # it was built just now
 
-    grown = proven(bundle, file, make, at_hand(bundle, OrtBackend(bundle).run), judge)
+    grown = proven(bundle, file, make, at_hand(bundle), judge)
     if grown != bundle:
         write_manifest(folder, grown.manifest)
     return grown

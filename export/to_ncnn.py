@@ -17,7 +17,6 @@ import onnx
 from onnx.utils import Extractor
 
 from cyclegan_edge.backends.nc import NcnnBackend
-from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Part, Precision, read_bundle, write_manifest
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError
 from cyclegan_edge.export.proof import at_hand, proven
@@ -35,7 +34,7 @@ def add_ncnn(folder: Path, *, precision: Precision = "fp32", judge: Judge = refu
     Raises what `with_ncnn` raises; nothing is kept then.
     """
     bundle = read_bundle(folder)
-    grown = with_ncnn(bundle, precision, at_hand(bundle, OrtBackend(bundle).run), judge)
+    grown = with_ncnn(bundle, precision, at_hand(bundle), judge)
     if grown != bundle:
         write_manifest(folder, grown.manifest)
     return grown

@@ -183,14 +183,12 @@ class Slot:
     def _set_shape(self, shape: Shape) -> None:
         self._drop_graph()
         self._ran = None
-        context = self.context
-        if not context.set_input_shape(INPUT, (*shape, CHANNELS)) or context.infer_shapes():
+        if not self.context.set_input_shape(INPUT, (*shape, CHANNELS)) or self.context.infer_shapes():
             raise EngineError(f"TensorRT refuses a batch of (N, H, W) {shape} ({self._told.reason()}).")
 
     def _enqueue(self, nbytes: int) -> None:
-        context = self.context
         self._stream.copy_to_device(self._device_in, self._host_in, nbytes)
-        if not context.execute_async_v3(self._stream.handle):
+        if not self.context.execute_async_v3(self._stream.handle):
             raise EngineError(f"TensorRT could not translate the batch ({self._told.reason()}).")
         self._stream.copy_to_host(self._host_out, self._device_out, nbytes)
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from cyclegan_edge.export.verify import Judge
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
+
+TrustEngine = Annotated[
+    bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")]
 
 
 def build_engines_in(

@@ -10,6 +10,7 @@ from rich.table import Table
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.engine import TrustEngine
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def evaluate(
     precision: Annotated[
         Precision | None, typer.Option(help="Of a bundle: without it, fp16 for TensorRT and fp32 for the others.")
     ] = None,
-    trust_engine: Annotated[
-        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
-    ] = False,
+    trust_engine: TrustEngine = False,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -2,7 +2,8 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +17,7 @@ from rich.progress import Progress
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.cli.engine import TrustEngine, Yes, offer_rebuild
 from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
 from cyclegan_edge.geometry import Fit
 
@@ -48,10 +49,8 @@ def translate(
             metavar="I/N", help="Only the I-th of N equal shares, by name: one per machine.", show_default=False
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")] = False,
-    trust_engine: Annotated[
-        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible one.")
-    ] = False,
+    yes: Yes = False,
+    trust_engine: TrustEngine = False,
 ) -> None:
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
 
@@ -122,7 +121,7 @@ def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Itera
             more = False
         except (EngineError, ImageError) as error:  # of the first; what was with the engine too is lost with it
             settled.append((begun.popleft()[0], error))
-            settled.extend((job, _translate_alone(translator, job)) for job, _ in begun)
+            settled.extend((job, _attempt(job, partial(translate_picture, translator))) for job, _ in begun)
             begun.clear()
         while settled:
             yield settled.popleft()
@@ -131,19 +130,10 @@ def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Itera
 def translate_videos(translator: "Translator", jobs: Iterable["Job"], bar: Progress) -> Iterator[tuple["Job", Outcome]]:
     """Translate video files, one after the other."""
     for job in jobs:
-        if job.is_done():
-            yield job, "done before"
-            continue
-        try:
-            version = job.version()
-            translate_video(translator, job.source, job.target, bar)
-            job.mark_done(version)
-            yield job, "translated"
-        except (EngineError, ImageError, SourceError) as error:
-            yield job, error
+        yield job, _attempt(job, partial(translate_video, translator, bar=bar))
 
 
-def translate_video(translator: "Translator", source: Path, target: Path, bar: Progress) -> None:
+def translate_video(translator: "Translator", source: Path, target: Path, *, bar: Progress) -> None:
     """Translate one video file, at the same rate, several frames at once where the engine can."""
     from cyclegan_edge.video.sinks import open_video
     from cyclegan_edge.video.sources import open_source
@@ -168,12 +158,20 @@ def translate_video(translator: "Translator", source: Path, target: Path, bar: P
         _warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
 
 
-def _translate_alone(translator: "Translator", job: "Job") -> Outcome:
+def translate_picture(translator: "Translator", source: Path, target: Path) -> None:
+    """Translate one picture file."""
     from cyclegan_edge.images import read_image, write_image
 
+    write_image(target, translator(read_image(source)))
+
+
+def _attempt(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:
+    """Do `work`, from source to target, unless that was done before."""
+    if job.is_done():
+        return "done before"
     try:
         version = job.version()
-        write_image(job.target, translator(read_image(job.source)))
+        work(job.source, job.target)
         job.mark_done(version)
     except (EngineError, ImageError, SourceError) as error:
         return error

@@ -8,6 +8,7 @@ import typer
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.engine import TrustEngine
 from cyclegan_edge.cli.verdicts import judging
 
 
@@ -17,9 +18,7 @@ def verify(
         EngineName | None, typer.Option(help="Only this one, which must run.", show_default="all that run here")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Only this one.", show_default="all")] = None,
-    trust_engine: Annotated[
-        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
-    ] = False,
+    trust_engine: TrustEngine = False,
 ) -> None:
     """Check every file of BUNDLE, and compare what the engines here make of its pictures with what PyTorch made.
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.cli.engine import TrustEngine, Yes, offer_rebuild
 from cyclegan_edge.cli.export import MODELS, parse_size
 from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
@@ -63,10 +63,8 @@ def webcam(
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this long.", show_default=False)] = None,
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Input left, output right.")] = False,
     overlay: Annotated[bool, typer.Option(help="Rate and latency on the picture.")] = True,
-    yes: Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")] = False,
-    trust_engine: Annotated[
-        bool, typer.Option("--trust-engine", help="Run the code in a version-compatible one.")
-    ] = False,
+    yes: Yes = False,
+    trust_engine: TrustEngine = False,
 ) -> None:
     """Translate what SOURCE sees, live, and say how fast and how late it was.
 
