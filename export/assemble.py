@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from cyclegan_edge.backends.ort import OrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Part, Precision, Reference, read_bundle, write_manifest
+from cyclegan_edge.bundle import Bundle, Manifest, Part, Precision, Reference, read_bundle, write_manifest
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.importer import Trained, open_generator
-from cyclegan_edge.export.proof import proven
-from cyclegan_edge.export.to_onnx import reference, write_onnx
-from cyclegan_edge.export.variants import check_fixed, with_variants
-from cyclegan_edge.export.verify import Judge, Pair, Picture, Run, Verdict, load_pictures, pairs_of, refuse
+from cyclegan_edge.export.to_onnx import reference
+from cyclegan_edge.export.variants import Variant, check_fixed, with_variant, with_variants
+from cyclegan_edge.export.verify import Judge, Pair, Picture, Verdict, load_pictures, pairs_of, refuse
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images, write_image
 from cyclegan_edge.scenes import render
@@ -67,28 +65,13 @@ def export_checkpoint(
         )
         pairs = pairs_of(reference(trained.generator), pictures)
         for precision in _graphs(config):
-            needed = precision == "fp32"
-            bundle = _add_graph(bundle, trained.generator, precision, pairs, _insisting(judge) if needed else judge)
+            heard = _insisting(judge) if precision == "fp32" else judge
+            bundle = with_variant(bundle, trained.generator, Variant(precision), pairs, heard)
         bundle = with_variants(bundle, trained.generator, config, pairs, judge)
         bundle = _convert(bundle, trained.generator, config, pairs, judge)
         references = _write_references(partial, pairs)
         write_manifest(partial, replace(bundle.manifest, references=references))
     return read_bundle(folder)
-
-
-def _add_graph(
-    bundle: Bundle, generator: nn.Module, precision: Precision, pairs: Sequence[Pair], judge: Judge
-) -> Bundle:
-    """The bundle with one graph, once that is proven as a device would run it."""
-    file = f"generator-{precision}.onnx"
-
-    def make(stage: Bundle) -> tuple[Artifact, Run]:
-        path = stage.folder / file
-        write_onnx(generator, path, precision=precision, multiple=bundle.manifest.multiple)
-        graph = Artifact(file=file, format="onnx", precision=precision, sha256=sha256(path))
-        return graph, OrtBackend(stage.with_artifact(graph), precision=precision).run
-
-    return proven(bundle, file, make, pairs, judge)
 
 
 def _insisting(judge: Judge) -> Judge:

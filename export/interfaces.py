@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from cyclegan_edge.bundle import Interface, Precision
+from cyclegan_edge.bundle import Artifact, Interface, Precision
 from cyclegan_edge.errors import EngineError, ExportError, first_line
 from cyclegan_edge.export.verify import Run
+
+
+def is_special(artifact: Artifact) -> bool:
+    """Whether it is a graph that no engine of this package runs: of another interface, of one size, in bfloat16."""
+    graph = artifact.format == "onnx"
+    return graph and (artifact.interface != "rgb" or artifact.fixed is not None or artifact.precision == "bf16")
 
 
 def as_rgb(path: Path, *, precision: Precision = "fp32", interface: Interface = "rgb") -> Run:

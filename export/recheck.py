@@ -9,7 +9,7 @@ from dataclasses import replace
 from cyclegan_edge.backends import ENGINES, EngineName, format_of, open_backend
 from cyclegan_edge.bundle import Artifact, Bundle, Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
-from cyclegan_edge.export.interfaces import as_rgb
+from cyclegan_edge.export.interfaces import as_rgb, is_special
 from cyclegan_edge.export.verify import BOUNDS, Pair, Run, Verdict, judged, stored_pairs
 
 
@@ -70,7 +70,7 @@ def _runs(
     """What is to be run: an artifact, by an engine, computing in a precision."""
     for artifact in bundle.manifest.artifacts:
         for name in (engine,) if engine else ENGINES:
-            if format_of(name) != artifact.format or (_is_special(artifact) and name != "onnxruntime"):
+            if format_of(name) != artifact.format or (is_special(artifact) and name != "onnxruntime"):
                 continue
             if precision in (None, artifact.precision):
                 yield artifact, name, artifact.precision
@@ -109,15 +109,9 @@ def _opened(
     bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision, trust_engine: bool
 ) -> tuple[str, Run]:
     """What runs the artifact, and the function that it is then."""
-    if _is_special(artifact):
+    if is_special(artifact):
         run = as_rgb(bundle.path(artifact), precision=precision, interface=artifact.interface)
         return f"onnxruntime {precision}", run
     alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
     backend, _ = open_backend(alone, engine=engine, precision=precision, trust_engine=trust_engine)
     return backend.name, backend.run
-
-
-def _is_special(artifact: Artifact) -> bool:
-    """Whether it is a graph that no engine of this package runs: of another interface, of one size, in bfloat16."""
-    graph = artifact.format == "onnx"
-    return graph and (artifact.interface != "rgb" or artifact.fixed is not None or artifact.precision == "bf16")

@@ -1,5 +1,6 @@
-"""Graphs beside the two that our own engines run: in bfloat16, and for pipelines that bring something else than RGB.
+"""The graphs of an export: those that our own engines run, and those for pipelines that bring something else than RGB.
 
+    generator-fp32.onnx           uint8 RGB; -fp16 with convolutions in half precision
     generator-bf16.onnx           uint8 RGB, convolutions in bfloat16
     generator-fp32-bgr.onnx       uint8 BGR
     generator-fp32-float.onnx     float32 (N, 3, H, W) RGB in -1..1
@@ -13,10 +14,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Interface, Precision
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.interfaces import as_rgb
+from cyclegan_edge.export.interfaces import as_rgb, is_special
 from cyclegan_edge.export.proof import proven
 from cyclegan_edge.export.to_onnx import reference, write_onnx
 from cyclegan_edge.export.verify import Judge, Pair, Run, pairs_of, refuse
@@ -106,6 +108,8 @@ def with_variant(
             interface=variant.interface,
             fixed=variant.fixed,
         )
-        return artifact, as_rgb(path, precision=variant.precision, interface=variant.interface)
+        if is_special(artifact):
+            return artifact, as_rgb(path, precision=variant.precision, interface=variant.interface)
+        return artifact, OrtBackend(stage.with_artifact(artifact), precision=variant.precision).run  # as a device would
 
     return proven(bundle, variant.file, make, pairs, judge)

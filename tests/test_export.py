@@ -17,7 +17,7 @@ from cyclegan_edge.backends import ort
 from cyclegan_edge.bundle import Precision, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, DataError, ExportError
-from cyclegan_edge.export import assemble
+from cyclegan_edge.export import assemble, variants
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.engine import default_shapes
@@ -226,10 +226,10 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
 def wrong_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-precision graphs are those of another generator."""
 
-    def write(generator: nn.Module, path: Path, *, precision: Precision, multiple: int) -> None:
+    def write(generator: nn.Module, path: Path, *, precision: Precision, **_: object) -> None:
         write_onnx(small_generator() if precision == "fp16" else generator, path, precision=precision)
 
-    monkeypatch.setattr(assemble, "write_onnx", write)
+    monkeypatch.setattr(variants, "write_onnx", write)
 
 
 @pytest.mark.usefixtures("wrong_half")
