@@ -28,7 +28,7 @@ from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.verify import Run
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.train.pictures import PictureGenerator, translate_with
+from cyclegan_edge.train.evaluate.picture_generator import PictureGenerator, translate_with
 
 OPSET = 18
 BF16_OPSET = 22

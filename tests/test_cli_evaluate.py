@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from cyclegan_edge.cli import app, main
-from cyclegan_edge.train.features import INCEPTION_URL
+from cyclegan_edge.train.evaluate.features import INCEPTION_URL
 
 
 class Means(nn.Module):

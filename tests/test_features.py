@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from cyclegan_edge.errors import FeatureError
-from cyclegan_edge.train import features
-from cyclegan_edge.train.features import Features, distance, features_of, inception, scripted
+from cyclegan_edge.train.evaluate import features
+from cyclegan_edge.train.evaluate.features import Features, distance, features_of, inception, scripted
 
 CPU = torch.device("cpu")
 

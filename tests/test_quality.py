@@ -10,8 +10,8 @@ from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.metrics import MAX_PSNR, psnr, ssim
 from cyclegan_edge.preprocess import resize
-from cyclegan_edge.train.features import Distance, FeatureNetwork
-from cyclegan_edge.train.quality import (
+from cyclegan_edge.train.evaluate.features import Distance, FeatureNetwork
+from cyclegan_edge.train.evaluate.quality import (
     Cycle,
     Metric,
     Quality,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.pictures import translate_with
-from cyclegan_edge.train.quality import (
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
+from cyclegan_edge.train.evaluate.quality import (
     Metric,
     PictureSets,
     Quality,
@@ -52,8 +52,8 @@ class Judge:
 def _reference(config: TrainConfig, sets: PictureSets, device: torch.device) -> Any:
     if config.output.metric not in ("fid", "kid"):
         return None
-    from cyclegan_edge.train.features import inception, scripted  # torch-fidelity: only when needed
-    from cyclegan_edge.train.quality import reference_of
+    from cyclegan_edge.train.evaluate.features import inception, scripted  # torch-fidelity: only when needed
+    from cyclegan_edge.train.evaluate.quality import reference_of
 
     features = config.output.features
     network = scripted(features, size=config.size, device=device) if features else inception(device)

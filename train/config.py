@@ -6,9 +6,9 @@ from typing import Literal
 
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.train.data import PicturesConfig
+from cyclegan_edge.train.evaluate.quality import Metric
 from cyclegan_edge.train.losses import ObjectiveConfig
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, Start
-from cyclegan_edge.train.quality import Metric
 from cyclegan_edge.train.schedule import ScheduleConfig
 from cyclegan_edge.train.speed import SpeedConfig
 

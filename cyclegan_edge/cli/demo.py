@@ -86,7 +86,7 @@ def _clear(out: Path) -> None:
 def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str, float]:
     """Translate the summer test pictures, compare them with their true winter, and show some: real, made, true."""
     from cyclegan_edge.images import list_images, read_image, write_image
-    from cyclegan_edge.train.quality import compare_with_truth, mean_of
+    from cyclegan_edge.train.evaluate.quality import compare_with_truth, mean_of
 
     rows = [
         (summer, translator(summer), read_image(scenes / "truthB" / path.name))

@@ -16,8 +16,8 @@ from cyclegan_edge.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from cyclegan_edge.train.evaluate import Candidate, Evaluation
-    from cyclegan_edge.train.features import FeatureNetwork
+    from cyclegan_edge.train.evaluate.evaluation import Candidate, Evaluation
+    from cyclegan_edge.train.evaluate.features import FeatureNetwork
 
 Direction = Literal["ab", "ba"]
 
@@ -63,9 +63,9 @@ def evaluate(
 ) -> None:
     """Measure SOURCE on test pictures: FID, KID, the cycle, and PSNR and SSIM where the truth is known."""
     from cyclegan_edge.bundle import MANIFEST
-    from cyclegan_edge.train.evaluate import evaluate as judge
-    from cyclegan_edge.train.evaluate import write_evaluation
-    from cyclegan_edge.train.quality import find_sets
+    from cyclegan_edge.train.evaluate.evaluation import evaluate as judge
+    from cyclegan_edge.train.evaluate.evaluation import write_evaluation
+    from cyclegan_edge.train.evaluate.quality import find_sets
 
     if source is not None and (source / MANIFEST).is_file():
         path = source / "evaluation.json"
@@ -108,7 +108,7 @@ def _open_bundle(
     precision: Precision | None,
     trust_engine: bool,
 ) -> "Candidate":
-    from cyclegan_edge.train.evaluate import open_bundle
+    from cyclegan_edge.train.evaluate.evaluation import open_bundle
 
     if data is None:
         raise ConfigError("A bundle does not know its pictures; name the folder that holds testA/ with --data.")
@@ -126,7 +126,7 @@ def _open_checkpoint(source: Path | None, data: Path | None, direction: Directio
     """The candidate, its data, and where its evaluation belongs."""
     from cyclegan_edge.cli.export import find_source
     from cyclegan_edge.train.checkpoint import load_config
-    from cyclegan_edge.train.evaluate import open_checkpoint
+    from cyclegan_edge.train.evaluate.evaluation import open_checkpoint
 
     _, checkpoint = find_source(source)
     candidate = open_checkpoint(checkpoint, direction=direction, device=_device())
@@ -141,7 +141,7 @@ def _feature_network(path: Path | None, *, size: int) -> "tuple[FeatureNetwork |
     from cyclegan_edge.errors import FeatureError
 
     try:
-        from cyclegan_edge.train.features import inception, scripted  # torch, torch-fidelity
+        from cyclegan_edge.train.evaluate.features import inception, scripted  # torch, torch-fidelity
 
         if path is not None:
             return scripted(path, size=size, device=_device()), ""

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import MANIFEST, Precision
+from cyclegan_edge.bundle import MANIFEST
+from cyclegan_edge.contract import Direction, Precision, Translate
 from cyclegan_edge.errors import ConfigError, SinkError
 from cyclegan_edge.files import atomic_file, sha256
-from cyclegan_edge.train.quality import Direction, PictureSets, Quality, Report, Translate, quality_of, reference_of
+from cyclegan_edge.train.evaluate.quality import PictureSets, Quality, Report, quality_of, reference_of
 from cyclegan_edge.translator import Translator
 
 if TYPE_CHECKING:
     import torch
 
-    from cyclegan_edge.train.features import FeatureNetwork
+    from cyclegan_edge.train.evaluate.features import FeatureNetwork
 
 SCHEMA = 1  # of the stored evaluation; raised when a field changes its meaning or goes away
 RESIZE = "Pillow 12's antialiased bicubic, both sides to the size"
@@ -102,7 +103,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
     import torch
 
     from cyclegan_edge.train.checkpoint import load_generator
-    from cyclegan_edge.train.pictures import translate_with
+    from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
     config, there, step = load_generator(path, direction)
     _, back, _ = load_generator(path, _opposite(direction))
@@ -194,7 +195,7 @@ def _judge(
     translated, real = len(sets.sources), len(sets.targets)
     reference, used, before = None, None, 0
     if features is not None:
-        from cyclegan_edge.train.features import library
+        from cyclegan_edge.train.evaluate.features import library
 
         before = real
         reference = reference_of(features, sets, report=lambda done, _: report(done, before + translated))

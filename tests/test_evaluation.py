@@ -14,9 +14,9 @@ from cyclegan_edge.errors import ConfigError, SinkError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.files import sha256
-from cyclegan_edge.train.evaluate import evaluate, open_bundle, open_checkpoint, write_evaluation
-from cyclegan_edge.train.features import FeatureNetwork
-from cyclegan_edge.train.quality import find_sets
+from cyclegan_edge.train.evaluate.evaluation import evaluate, open_bundle, open_checkpoint, write_evaluation
+from cyclegan_edge.train.evaluate.features import FeatureNetwork
+from cyclegan_edge.train.evaluate.quality import find_sets
 
 CPU = torch.device("cpu")
 MEANS = FeatureNetwork(

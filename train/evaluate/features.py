@@ -32,7 +32,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from cyclegan_edge.errors import FeatureError
 from cyclegan_edge.files import sha256
-from cyclegan_edge.train.pictures import undisturbed
+from cyclegan_edge.train.evaluate.picture_generator import undisturbed
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -1,6 +1,6 @@
 """How good translated pictures are, in figures.
 
-FID, KID        against all real pictures of the other domain (train/features.py)
+FID, KID        against all real pictures of the other domain (features.py)
 cycle           a picture against its way there and back
 PSNR, SSIM      against the truth, where there is one, and how far the picture was from it before
 
@@ -15,21 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from cyclegan_edge.contract import Direction, Picture, Translate
 from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import psnr, ssim
 from cyclegan_edge.preprocess import resize
 
 if TYPE_CHECKING:
-    from cyclegan_edge.train.features import Distance, FeatureNetwork, Reference
+    from cyclegan_edge.train.evaluate.features import Distance, FeatureNetwork, Reference
 
-Picture = npt.NDArray[np.uint8]
-Translate = Callable[[Picture], Picture]  # uint8 (N, H, W, 3) RGB -> the same shape
 Read = Callable[[Path], Picture]
 Report = Callable[[int, int], None]  # hears of the pictures done and in all
-Direction = Literal["ab", "ba"]  # ab: A is translated into B
 Metric = Literal["fid", "kid", "cycle", "psnr", "ssim"]
 T = TypeVar("T")
 
@@ -121,7 +118,7 @@ def quality_of(
 ) -> Quality:
     """Translate every picture of `sets` and say how good that is.
 
-    there       the direction that is judged; `train.pictures.translate_with(generator)` makes one of a live network,
+    there       the direction that is judged; `picture_generator.translate_with(generator)` makes one of a live network,
                 whose mode and random state stay what they were
     back        the other direction; None leaves the cycle out
     reference   from `reference_of`; None leaves FID and KID out
@@ -157,7 +154,7 @@ def reference_of(
     network: "FeatureNetwork", sets: PictureSets, *, report: Report = lambda done, total: None
 ) -> "Reference":
     """What FID and KID of `sets` are measured against. Raises DataError when there are fewer than two real pictures."""
-    from cyclegan_edge.train.features import Reference, features_of
+    from cyclegan_edge.train.evaluate.features import Reference, features_of
 
     for paths, folder in ((sets.targets, sets.target), (sets.sources, sets.source)):
         if len(paths) < 2:

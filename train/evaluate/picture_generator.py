@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cyclegan_edge.contract import Translate
 from cyclegan_edge.train.data import LUMA
-from cyclegan_edge.train.quality import Translate
 
 
 class PictureGenerator(nn.Module):

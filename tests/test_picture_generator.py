@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cyclegan_edge.train.pictures import translate_with
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
 
 class Noisy(nn.Module):
