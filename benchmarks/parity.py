@@ -17,7 +17,8 @@ from pathlib import Path
 from preprocess import cpu_name
 
 from cyclegan_edge.backends import open_backend
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig

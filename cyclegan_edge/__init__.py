@@ -12,7 +12,8 @@ extension is imported when it is first used: `cyclegan-edge doctor` must also ru
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cyclegan_edge.bundle import Bundle, Precision, read_bundle
+from cyclegan_edge.bundle import Bundle, read_bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import (
     BundleError,
     CheckpointError,

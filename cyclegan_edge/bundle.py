@@ -3,14 +3,13 @@
     models/scenes/
         manifest.json              what it is, where it came from, what was proven (this module)
         generator-fp32.onnx        image uint8 (N, H, W, 3) RGB -> translated uint8 (N, H, W, 3) RGB
-        generator-fp16.onnx        the same graph with half-precision convolutions, when asked for; so is bf16
+        generator-fp16.onnx        the same graph with half-precision convolutions, when asked for
         generator-fp32-bgr.onnx    for other pipelines, when asked for: uint8 BGR,
         generator-fp32-float.onnx  input float32 (N, 3, H, W) RGB in -1..1 -> output, the same,
         generator-fp32-448x256.onnx  uint8 RGB of one constant size
         generator-fp16.engine      a TensorRT plan, built on and for one device
         generator-fp32.ncnn.param  the layers and
         generator-fp32.ncnn.bin    the weights for ncnn, on any CPU
-        generator-fp32.pt2         native code that torch compiled on and for one machine
         reference-1.png            a picture of the size it was trained on, and
         reference-1-translated.png what float32 PyTorch makes of it: `cyclegan-edge verify` compares with these
 
@@ -25,17 +24,14 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass,
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from cyclegan_edge.contract import MULTIPLE, Direction, GraphPrecision, Interface, Precision
 from cyclegan_edge.errors import BundleError
 from cyclegan_edge.files import atomic_file, newest, sha256
 
 MANIFEST = "manifest.json"
-SCHEMA = 2  # raised when a field changes its meaning or goes away
-MULTIPLE = 4  # px: a ResNet halves its input twice, so both sides of a batch are multiples of this
+SCHEMA = 3  # raised when a field changes its meaning or goes away
 
-Precision = Literal["fp32", "fp16", "bf16"]
-Format = Literal["onnx", "tensorrt", "ncnn", "pt2"]
-HardwareCompatible = Literal["no", "same_compute_capability", "ampere_plus"]
-Interface = Literal["rgb", "bgr", "float"]  # uint8 (N, H, W, 3); uint8 (N, H, W, 3); float32 (N, 3, H, W) RGB in -1..1
+Format = Literal["onnx", "tensorrt", "ncnn"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -68,21 +64,11 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """The machine an engine was built on, and runs on; its artifact says whether on others too."""
+    """The machine an engine was built on, and runs on."""
 
     gpu: str
     compute_capability: str  # "8.7"
     tensorrt: str  # "10.3.0.30"
-    platform: str  # "Linux-aarch64"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompiledFor:
-    """Where torch compiled native code, which runs nowhere else."""
-
-    device: Literal["cpu", "cuda"]
-    processor: str  # "AMD EPYC, AVX512"; "NVIDIA Orin, compute capability 8.7"
-    torch: str  # "2.14.1+cpu"
     platform: str  # "Linux-aarch64"
 
 
@@ -101,16 +87,13 @@ class Artifact:
 
     file: str  # name inside the folder
     format: Format
-    precision: Precision
+    precision: GraphPrecision
     sha256: str
     bytes: int | None = None  # as in `Part`
     parts: tuple[Part, ...] = ()  # ncnn only: the weights
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
     device: Device | None = None  # engines only
     shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
-    version_compatible: bool = False  # engines only: also for newer TensorRT, by code inside the plan
-    hardware_compatible: HardwareCompatible = "no"  # engines only: for which other GPUs
-    compiled_for: CompiledFor | None = None  # pt2 only
     interface: Interface = "rgb"  # what it takes and gives; the engines of this package run "rgb" only
     fixed: tuple[int, int, int] | None = None  # the only (N, H, W) it takes; None: any, or what `shapes` says
 
@@ -142,7 +125,7 @@ class Manifest:
 
     schema: int = SCHEMA
     name: str
-    direction: Literal["ab", "ba"]  # ab: turns domain A into domain B
+    direction: Direction
     size: int  # px, side of the square crops it was trained on
     architecture: dict[str, Any]  # the generator's settings, as in its checkpoint
     source: Source

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import MULTIPLE
+from cyclegan_edge.contract import MULTIPLE
 from cyclegan_edge.errors import ConfigError, EngineError, ImageError
 
 Fit = Literal["aspect", "stretch", "native"]

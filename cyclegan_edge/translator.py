@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import Backend, EngineName, open_backend, run_many
-from cyclegan_edge.bundle import MULTIPLE, Bundle, Precision, read_bundle
+from cyclegan_edge.bundle import Bundle, read_bundle
+from cyclegan_edge.contract import MULTIPLE, Precision
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb
 
@@ -60,14 +61,12 @@ class Translator:
         fit: Fit = "aspect",
         size: int | None = None,
         threads: int | None = None,
-        trust_engine: bool = False,
     ) -> "Translator":
         """Open the exported model in the folder `bundle`.
 
-        precision      None: fp16 on a GPU where the bundle has it, fp32 on the CPU
-        size           px; None: what the model was trained on
-        threads        of a CPU engine; None: every core this process may use
-        trust_engine   let TensorRT run the code that a version-compatible engine carries
+        precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
+        size        px; None: what the model was trained on
+        threads     of a CPU engine; None: every core this process may use
 
         Raises BundleError, EngineError and ConfigError.
         """
@@ -75,9 +74,7 @@ class Translator:
         if size is None:
             size = content.manifest.size
         check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
-        backend, passed_over = open_backend(
-            content, engine=engine, precision=precision, threads=threads, trust_engine=trust_engine
-        )
+        backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
         return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
-from cyclegan_edge.bundle import Bundle, Manifest, Part, Precision, Reference, read_bundle, write_manifest
+from cyclegan_edge.bundle import Bundle, Manifest, Part, Reference, read_bundle, write_manifest
+from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.importer import Trained, open_generator
@@ -68,7 +68,7 @@ def export_checkpoint(
             heard = _insisting(judge) if precision == "fp32" else judge
             bundle = with_variant(bundle, trained.generator, Variant(precision), pairs, heard)
         bundle = with_variants(bundle, trained.generator, config, pairs, judge)
-        bundle = _convert(bundle, trained.generator, config, pairs, judge)
+        bundle = _convert(bundle, config, pairs, judge)
         references = _write_references(partial, pairs)
         write_manifest(partial, replace(bundle.manifest, references=references))
     return read_bundle(folder)
@@ -109,28 +109,17 @@ def _check_tools(config: ExportConfig) -> None:
         find_pnnx()
 
 
-def _convert(
-    bundle: Bundle,
-    generator: nn.Module,
-    config: ExportConfig,
-    pairs: Sequence[Pair],
-    judge: Judge,
-) -> Bundle:
+def _convert(bundle: Bundle, config: ExportConfig, pairs: Sequence[Pair], judge: Judge) -> Bundle:
     """Add what other engines than those of ONNX graphs run; their packages are needed only then."""
     if config.ncnn:
         from cyclegan_edge.export.to_ncnn import with_ncnn
 
         for precision in _graphs(config):
             bundle = with_ncnn(bundle, precision, pairs, judge)
-    if config.pt2:
-        from cyclegan_edge.export.to_pt2 import precisions, with_pt2
-
-        for precision in precisions(bf16=config.bf16):
-            bundle = with_pt2(bundle, generator, precision, pairs, judge)
     return bundle
 
 
-def _graphs(config: ExportConfig) -> tuple[Precision, ...]:
+def _graphs(config: ExportConfig) -> tuple[GraphPrecision, ...]:
     return ("fp32", "fp16") if config.fp16 else ("fp32",)
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 
 
@@ -11,11 +11,9 @@ from cyclegan_edge.errors import ConfigError
 class ExportConfig:
     """Which generator, in which precision, and on what it is proven."""
 
-    direction: Literal["ab", "ba"] = "ab"  # ab: the generator that turns A into B
+    direction: Direction = "ab"
     fp16: bool = False  # also the half-precision graph, and the TensorRT engine where TensorRT is installed
     ncnn: bool = False  # also for ncnn; with fp16 a second time, with weights of half the size
-    pt2: bool = False  # also as native code for this machine, which torch runs
-    bf16: bool = False  # graph and native code in bfloat16 too, for GPUs and CPUs that have it; ncnn has none
     bgr: bool = False  # also graphs that take and give uint8 BGR
     float_io: bool = False  # also graphs that take and give float32 (N, 3, H, W) RGB in -1..1
     fixed: tuple[int, int] | None = None  # also graphs of this one (height, width), px

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cyclegan_edge.backends.plan import load_tensorrt
 from cyclegan_edge.backends.trt import TrtBackend
-from cyclegan_edge.bundle import MULTIPLE, Artifact, Bundle, Manifest, Precision, read_bundle, write_manifest
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle, write_manifest
+from cyclegan_edge.contract import MULTIPLE, GraphPrecision
 from cyclegan_edge.errors import BundleError, ConfigError
 from cyclegan_edge.export.proof import at_hand, proven
 from cyclegan_edge.export.to_tensorrt import (
@@ -60,7 +61,7 @@ def check_sizes(sizes: Sequence[tuple[int, int]], multiple: int = MULTIPLE) -> N
 def add_engine(
     folder: Path,
     *,
-    precision: Precision = "fp16",
+    precision: GraphPrecision = "fp16",
     sizes: Sequence[tuple[int, int]] = (),
     max_batch: int = 1,
     options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
@@ -99,11 +100,9 @@ def add_engine(
             sha256=sha256(path),
             device=built.device,
             shapes=built.shapes,
-            version_compatible=options.version_compatible,
-            hardware_compatible=options.hardware_compatible,
         )
         own = stage.with_artifact(engine)
-        return engine, TrtBackend(own, precision=precision, trust_engine=True).run  # it was built just now
+        return engine, TrtBackend(own, precision=precision).run
 
     grown = proven(bundle, file, make, at_hand(bundle), judge)
     if grown != bundle:
@@ -112,9 +111,9 @@ def add_engine(
 
 
 def rebuild_engine(
-    folder: Path, precision: Precision, *, report: Report | None = None, judge: Judge = refuse
+    folder: Path, precision: GraphPrecision, *, report: Report | None = None, judge: Judge = refuse
 ) -> Bundle:
-    """Build the engine of `precision` again, for the same sizes, but for this machine alone; see `add_engine`."""
+    """Build the engine of `precision` again, for the same sizes; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
     if engine is None or len(engine.shapes) != 3:
         return add_engine(folder, precision=precision, report=report, judge=judge)

@@ -8,7 +8,8 @@ import numpy as np
 
 from cyclegan_edge.backends.plan import CHANNELS, load_tensorrt, open_plan
 from cyclegan_edge.backends.trt import Slot
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision
 
 WARM_UP = 5  # runs that are not counted: clocks rise, caches fill
 RUNS = 50
@@ -31,14 +32,13 @@ def explain(
     precision: Precision = "fp16",
     *,
     runs: int = RUNS,
-    trust_engine: bool = False,
 ) -> tuple[Layer, ...]:
     """Every layer of the bundle's engine in the order it runs, with its time at the size it was built to be fastest at.
 
     With a profiler attached, TensorRT waits after each layer, so the sum is more than a translation takes.
     Raises what `open_plan` raises, and EngineError when the engine does not run.
     """
-    plan = open_plan(bundle, precision, trust_engine=trust_engine)
+    plan = open_plan(bundle, precision)
     trt, engine = load_tensorrt(), plan.engine
     images = np.random.default_rng(0).integers(0, 256, (*plan.best, CHANNELS), dtype=np.uint8)
     spent: dict[str, float] = {}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cyclegan_edge.bundle import MULTIPLE
+from cyclegan_edge.contract import MULTIPLE
 
 Norm = Literal["instance", "affine", "batch", "none"]  # affine: InstanceNorm with a weight and a bias per channel
 Upsampling = Literal["transposed", "blurred", "resized"]

@@ -1,7 +1,6 @@
 """A graph of any interface, run on uint8 RGB pictures like all others, to be compared with them.
 
-ONNX Runtime on the CPU has no bfloat16 convolutions, so of a bfloat16 graph it runs the float32 operations that round
-the same way (`cyclegan_edge.export.bfloat16`); a GPU was not asked. Needs no torch, and onnx for bfloat16 only.
+Needs no torch.
 """
 
 from pathlib import Path
@@ -10,30 +9,26 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from cyclegan_edge.bundle import Artifact, Interface, Precision
-from cyclegan_edge.errors import EngineError, ExportError, first_line
+from cyclegan_edge.bundle import Artifact
+from cyclegan_edge.contract import Interface, to_levels, to_signal
+from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.verify import Run
 
 
 def is_special(artifact: Artifact) -> bool:
-    """Whether it is a graph that no engine of this package runs: of another interface, of one size, in bfloat16."""
-    graph = artifact.format == "onnx"
-    return graph and (artifact.interface != "rgb" or artifact.fixed is not None or artifact.precision == "bf16")
+    """Whether it is a graph that no engine of this package runs: of another interface or of one size."""
+    return artifact.format == "onnx" and (artifact.interface != "rgb" or artifact.fixed is not None)
 
 
-def as_rgb(path: Path, *, precision: Precision = "fp32", interface: Interface = "rgb") -> Run:
+def as_rgb(path: Path, *, interface: Interface = "rgb") -> Run:
     """The graph `path` as a function of uint8 (N, H, W, 3) RGB pictures.
 
-    Raises ExportError when ONNX Runtime refuses the graph, EngineError when a bfloat16 one needs the package onnx.
+    Raises ExportError when ONNX Runtime refuses the graph.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    graph: str | bytes = str(path)
-    if precision == "bf16":
-        graph = _stand_in(path)
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # keep every rounding
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise ExportError(f"ONNX Runtime {onnxruntime.__version__} refuses {path} ({first_line(error)}).") from error
     entry = session.get_inputs()[0].name
@@ -45,8 +40,7 @@ def as_rgb(path: Path, *, precision: Precision = "fp32", interface: Interface = 
             case "bgr":
                 given = np.ascontiguousarray(images[..., ::-1])
             case "float":
-                signal = (images.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
-                given = np.ascontiguousarray(signal.transpose(0, 3, 1, 2))
+                given = np.ascontiguousarray(to_signal(images.astype(np.float32)).transpose(0, 3, 1, 2))
         (made,) = session.run(None, {entry: given})
         match interface:
             case "rgb":
@@ -54,19 +48,6 @@ def as_rgb(path: Path, *, precision: Precision = "fp32", interface: Interface = 
             case "bgr":
                 return np.ascontiguousarray(made[..., ::-1])
             case "float":
-                levels = np.rint(made * np.float32(127.5) + np.float32(127.5)).clip(0, 255)
-                return np.ascontiguousarray(levels.transpose(0, 2, 3, 1).astype(np.uint8))
+                return np.ascontiguousarray(to_levels(made).transpose(0, 2, 3, 1).astype(np.uint8))
 
     return run
-
-
-def _stand_in(path: Path) -> bytes:
-    try:
-        import onnx
-
-        from cyclegan_edge.export.bfloat16 import widened
-    except ModuleNotFoundError as error:
-        raise EngineError(
-            "To compare a bfloat16 graph without a GPU that computes it, `pip install 'cyclegan-edge[export]'`."
-        ) from error
-    return bytes(widened(onnx.load(path)).SerializeToString())

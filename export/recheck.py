@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cyclegan_edge.backends import ENGINES, EngineName, format_of, open_backend
-from cyclegan_edge.bundle import Artifact, Bundle, Precision
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
 from cyclegan_edge.export.interfaces import as_rgb, is_special
 from cyclegan_edge.export.verify import BOUNDS, Pair, Run, Verdict, judged, stored_pairs
@@ -18,13 +19,11 @@ def verify_bundle(
     *,
     engine: EngineName | None = None,
     precision: Precision | None = None,
-    trust_engine: bool = False,
 ) -> Iterator[Verdict]:
     """What came of each file that is damaged, then of each sound artifact with each engine that reads it.
 
-    engine         only this one, which must run; None: all but onnx-tensorrt, and what cannot run here is skipped
-    precision      only this one; bf16 is also OpenVINO's way to compute the float32 graph
-    trust_engine   let TensorRT run the code that a version-compatible engine carries
+    engine      only this one, which must run; None: all but onnx-tensorrt, and what cannot run here is skipped
+    precision   only this one; bf16 is also OpenVINO's way to compute the float32 graph
 
     Raises BundleError when the bundle holds nothing to compare, EngineError when nothing of it runs here, ConfigError
     for the engine "auto".
@@ -43,7 +42,7 @@ def verify_bundle(
     ran = False
     for artifact, name, computed in runs:
         if pairs and not any(part.file in damaged for part in artifact.files()):
-            verdict = _verdict(bundle, artifact, name, computed, pairs, trust_engine)
+            verdict = _verdict(bundle, artifact, name, computed, pairs)
             if engine and verdict.outcome == "skipped" and artifact.fixed is None:
                 verdict = replace(verdict, outcome="failed")
             ran = ran or verdict.outcome != "skipped"
@@ -84,14 +83,13 @@ def _verdict(
     engine: EngineName,
     precision: Precision,
     pairs: list[Pair],
-    trust_engine: bool,
 ) -> Verdict:
     size = pairs[0][0].shape[:2]
     if artifact.fixed is not None and artifact.fixed != (1, *size):
         reason = f"{artifact.file} takes {artifact.fixed[1:]} px only, and the pictures in the bundle have {size}."
         return Verdict(file=artifact.file, outcome="skipped", reason=reason, engine=engine)
     try:
-        name, run = _opened(bundle, artifact, engine, precision, trust_engine)
+        name, run = _opened(bundle, artifact, engine, precision)
     except EngineError as error:
         return Verdict(file=artifact.file, outcome="skipped", reason=str(error), engine=engine)
     except (BundleError, ExportError) as error:
@@ -105,13 +103,11 @@ def _verdict(
     return verdict
 
 
-def _opened(
-    bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision, trust_engine: bool
-) -> tuple[str, Run]:
+def _opened(bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision) -> tuple[str, Run]:
     """What runs the artifact, and the function that it is then."""
     if is_special(artifact):
-        run = as_rgb(bundle.path(artifact), precision=precision, interface=artifact.interface)
+        run = as_rgb(bundle.path(artifact), interface=artifact.interface)
         return f"onnxruntime {precision}", run
     alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
-    backend, _ = open_backend(alone, engine=engine, precision=precision, trust_engine=trust_engine)
+    backend, _ = open_backend(alone, engine=engine, precision=precision)
     return backend.name, backend.run

@@ -17,8 +17,9 @@ import onnx
 from onnx.utils import Extractor
 
 from cyclegan_edge.backends.nc import NcnnBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Part, Precision, read_bundle, write_manifest
-from cyclegan_edge.errors import BundleError, ConfigError, ExportError
+from cyclegan_edge.bundle import Artifact, Bundle, Part, read_bundle, write_manifest
+from cyclegan_edge.contract import GraphPrecision
+from cyclegan_edge.errors import BundleError, ExportError
 from cyclegan_edge.export.proof import at_hand, proven
 from cyclegan_edge.export.verify import Judge, Pair, Run, refuse
 from cyclegan_edge.files import atomic_file, sha256
@@ -28,7 +29,7 @@ _SHAPES = ("inputshape=[1,3,64,72]", "inputshape2=[1,3,96,80]")  # two, so that 
 _TIMEOUT = 600  # s; 20 are usual
 
 
-def add_ncnn(folder: Path, *, precision: Precision = "fp32", judge: Judge = refuse) -> Bundle:
+def add_ncnn(folder: Path, *, precision: GraphPrecision = "fp32", judge: Judge = refuse) -> Bundle:
     """Convert the graph of the bundle `folder`, compare the result with PyTorch and with it, and add it.
 
     Raises what `with_ncnn` raises; nothing is kept then.
@@ -40,7 +41,7 @@ def add_ncnn(folder: Path, *, precision: Precision = "fp32", judge: Judge = refu
     return grown
 
 
-def with_ncnn(bundle: Bundle, precision: Precision, pairs: Sequence[Pair], judge: Judge = refuse) -> Bundle:
+def with_ncnn(bundle: Bundle, precision: GraphPrecision, pairs: Sequence[Pair], judge: Judge = refuse) -> Bundle:
     """The bundle with its float32 graph for ncnn, once that is proven on `pairs`.
 
     Raises BundleError when there is no such graph. `judge` hears of pnnx that is missing or refuses it, and of a result
@@ -66,10 +67,8 @@ def with_ncnn(bundle: Bundle, precision: Precision, pairs: Sequence[Pair], judge
     return proven(bundle, f"{name}.param", make, pairs, judge)
 
 
-def write_ncnn(graph: Path, param: Path, weights: Path, *, precision: Precision = "fp32") -> None:
+def write_ncnn(graph: Path, param: Path, weights: Path, *, precision: GraphPrecision = "fp32") -> None:
     """Convert the generator in the ONNX file `graph` and write both files, each atomically. Raises ExportError."""
-    if precision not in {"fp32", "fp16"}:
-        raise ConfigError(f"precision is {precision!r}, but ncnn's weights are 'fp32' or 'fp16'.")
     with tempfile.TemporaryDirectory(prefix="cyclegan-edge-") as folder:  # pnnx leaves eight files
         bare = Path(folder, "generator.onnx")
         onnx.save_model(bare_generator(onnx.load(graph)), bare)

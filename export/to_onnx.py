@@ -5,7 +5,7 @@
 
 Normalisation to -1..1, the layout, tanh back to 0..255 and rounding are nodes of the graph, so no caller can get them
 wrong. TensorRT takes uint8 only into or out of a Cast, so those two touch nothing else. Opset 18 is what TensorRT 10.3
-and all later parsers read; bfloat16 convolutions came with opset 22, which TensorRT 11 reads.
+and all later parsers read.
 
 For pipelines that bring or want something else there are other interfaces:
 
@@ -23,7 +23,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from cyclegan_edge.bundle import MULTIPLE, Interface, Precision
+from cyclegan_edge.contract import MULTIPLE, TENSORS, GraphPrecision, Interface
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.verify import Run
@@ -31,12 +31,6 @@ from cyclegan_edge.files import atomic_file
 from cyclegan_edge.train.evaluate.picture_generator import PictureGenerator, translate_with
 
 OPSET = 18
-BF16_OPSET = 22
-NAMES: dict[Interface, tuple[str, str]] = {  # of what goes in and what comes out
-    "rgb": ("image", "translated"),
-    "bgr": ("image", "translated"),
-    "float": ("input", "output"),
-}
 
 
 class BgrGenerator(PictureGenerator):
@@ -63,13 +57,14 @@ _MODULES: dict[Interface, type[PictureGenerator]] = {
 }
 
 
-def picture_generator(generator: nn.Module, precision: Precision, interface: Interface = "rgb") -> PictureGenerator:
+def picture_generator(
+    generator: nn.Module, precision: GraphPrecision, interface: Interface = "rgb"
+) -> PictureGenerator:
     """The module whose graph `write_onnx` writes; the original generator is left as it is."""
     generator = _without_dead_biases(generator)
     around = _MODULES[interface]
-    if precision != "fp32":
-        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-        return around(half_convolutions(generator, dtype), dtype).eval()
+    if precision == "fp16":
+        return around(half_convolutions(generator), torch.float16).eval()
     return around(generator).eval()
 
 
@@ -82,7 +77,7 @@ def write_onnx(
     generator: nn.Module,
     path: Path,
     *,
-    precision: Precision = "fp32",
+    precision: GraphPrecision = "fp32",
     multiple: int = MULTIPLE,
     interface: Interface = "rgb",
     fixed: tuple[int, int, int] | None = None,
@@ -94,7 +89,7 @@ def write_onnx(
     """
     module = picture_generator(generator, precision, interface)
     example, dynamic = _example(interface, multiple, fixed)
-    entry, result = NAMES[interface]
+    entry, result = TENSORS[interface]
     onnxscript_log = logging.getLogger("onnxscript")
     level = onnxscript_log.level
     try:
@@ -105,7 +100,7 @@ def write_onnx(
                 module,
                 (example,),
                 dynamo=True,
-                opset_version=BF16_OPSET if precision == "bf16" else OPSET,
+                opset_version=OPSET,
                 input_names=[entry],
                 output_names=[result],
                 dynamic_shapes=None if fixed else (dynamic,),

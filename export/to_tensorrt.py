@@ -4,9 +4,9 @@
 
 How a half-precision engine is made depends on the TensorRT that is installed:
 
-    10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16 or BF16)
-    10.12 .. 10.x   strongly typed: from the fp16 or bf16 graph, which says for each layer what it computes in
-    11.x            always strongly typed; those flags are gone
+    10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16)
+    10.12 .. 10.x   strongly typed: from the fp16 graph, which says for each layer what it computes in
+    11.x            always strongly typed; that flag is gone
 
 `graph_precision_needed` says which graph to pass; the other one is refused, because TensorRT would take it without a
 word and build something else. Flags are made from names: their values differ between 10 and 11.
@@ -29,13 +29,13 @@ from cyclegan_edge.backends.plan import (
     listen,
     load_tensorrt,
     made,
-    on_jetson,
     release,
     tensorrt_version,
     this_device,
     why_missing,
 )
-from cyclegan_edge.bundle import MULTIPLE, Device, HardwareCompatible, Precision
+from cyclegan_edge.bundle import Device
+from cyclegan_edge.contract import MULTIPLE, GraphPrecision
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.files import atomic_file, user_cache
 
@@ -57,21 +57,14 @@ Report = Callable[[str, int, int], bool]  # (phase, steps done, steps in all) ->
 
 _STRONGLY_TYPED_SINCE = (10, 12)
 _ALWAYS_STRONGLY_TYPED_SINCE = (11, 0)
-_BF16_SINCE = 8  # major compute capability: Ampere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:
-    """How TensorRT builds, whatever it builds.
-
-    The last two widen where a plan may run, at a cost in speed. A version-compatible plan carries code of its own,
-    which whoever opens it must agree to run (`trust_engine`): do that for plans you built, not for one you were given.
-    """
+    """How TensorRT builds, whatever it builds."""
 
     workspace_mib: int = 1024  # scratch memory a layer may use; leaves an 8 GB board, which shares it, room to breathe
     optimization_level: int = 3  # 0 builds in seconds, 5 tries every kernel; 3 is TensorRT's default
-    version_compatible: bool = False
-    hardware_compatible: HardwareCompatible = "no"
 
     def __post_init__(self) -> None:
         if self.workspace_mib < 1:
@@ -85,7 +78,7 @@ class EngineConfig(EngineOptions):
     """Everything that decides an engine besides the graph, the device and TensorRT's version."""
 
     shapes: Shapes
-    precision: Precision = "fp16"
+    precision: GraphPrecision = "fp16"
     timing_caches: Path | None = None  # folder with one file per device: the second build takes a fraction of the first
 
     def __post_init__(self) -> None:
@@ -106,12 +99,12 @@ class BuiltEngine:
 
     plan: bytes = field(repr=False)
     device: Device
-    precision: Precision
+    precision: GraphPrecision
     shapes: Shapes
     warnings: tuple[str, ...]  # TensorRT's own, oldest first
 
 
-def graph_precision_needed(version: str, precision: Precision = "fp16") -> Precision:
+def graph_precision_needed(version: str, precision: GraphPrecision = "fp16") -> GraphPrecision:
     """Which ONNX graph TensorRT `version` wants in order to build an engine of `precision`."""
     return precision if release(version) >= _STRONGLY_TYPED_SINCE else "fp32"
 
@@ -128,13 +121,6 @@ def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = N
     Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
     """
     trt, device = load_tensorrt(), this_device()
-    if config.precision == "bf16" and int(device.compute_capability.split(".")[0]) < _BF16_SINCE:
-        raise ExportError(
-            f"{device.gpu} has compute capability {device.compute_capability}, but bf16 needs {_BF16_SINCE}.0 or "
-            f"newer; build with fp16."
-        )
-    if config.hardware_compatible != "no" and on_jetson():
-        raise ExportError("TensorRT builds no hardware-compatible engine on a Jetson; build one on each board instead.")
     logger, told = listen(trt)
     builder = made(trt.Builder, logger, told)
     network = builder.create_network(_network_flags(trt))
@@ -184,20 +170,6 @@ def _builder_config(trt: Any, builder: Any, config: EngineConfig, monitor: Any) 
             builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
         case "fp16" if weak:
             builder_config.set_flag(trt.BuilderFlag.FP16)
-        case "bf16" if weak:
-            builder_config.set_flag(trt.BuilderFlag.BF16)
-    if config.version_compatible:
-        builder_config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    match config.hardware_compatible:
-        case "ampere_plus":
-            builder_config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        case "same_compute_capability":
-            if not hasattr(trt.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY"):
-                raise ExportError(
-                    f"hardware_compatible is {config.hardware_compatible!r}, which TensorRT {trt.__version__} lacks; "
-                    f"try 'ampere_plus'."
-                )
-            builder_config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
     return builder_config
 
 
@@ -210,8 +182,7 @@ def _check_network(trt: Any, network: Any, graph: Path, config: EngineConfig) ->
         names = [name for name, _ in found]
         raise ExportError(f"{graph} has the tensors {names}, expected uint8 {INPUT!r} in and {OUTPUT!r} out.")
     results = [network.get_layer(index).get_output(0) for index in range(network.num_layers)]
-    halves: dict[Precision, Any] = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16}
-    given = next((name for name, half in halves.items() if any(result.dtype == half for result in results)), "fp32")
+    given = "fp16" if any(result.dtype == trt.DataType.HALF for result in results) else "fp32"
     needed = graph_precision_needed(trt.__version__, config.precision)
     if given != needed:
         raise ExportError(

@@ -1,7 +1,6 @@
 """The graphs of an export: those that our own engines run, and those for pipelines that bring something else than RGB.
 
     generator-fp32.onnx           uint8 RGB; -fp16 with convolutions in half precision
-    generator-bf16.onnx           uint8 RGB, convolutions in bfloat16
     generator-fp32-bgr.onnx       uint8 BGR
     generator-fp32-float.onnx     float32 (N, 3, H, W) RGB in -1..1
     generator-fp32-448x256.onnx   uint8 RGB of one constant size, one picture at a time
@@ -15,7 +14,8 @@ from typing import NamedTuple
 from torch import nn
 
 from cyclegan_edge.backends.ort import OrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Interface, Precision
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.contract import GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.interfaces import as_rgb, is_special
@@ -30,7 +30,7 @@ from cyclegan_edge.preprocess import resize
 class Variant(NamedTuple):
     """One graph to write."""
 
-    precision: Precision
+    precision: GraphPrecision
     interface: Interface = "rgb"
     fixed: tuple[int, int, int] | None = None  # N, H, W
 
@@ -43,10 +43,9 @@ class Variant(NamedTuple):
 
 def asked_for(config: ExportConfig) -> list[Variant]:
     """What `config` wants beside the float32 and float16 graphs: each interface in each of its precisions."""
-    precisions: list[Precision] = ["fp32"]
+    precisions: list[GraphPrecision] = ["fp32"]
     precisions += ["fp16"] if config.fp16 else []
-    precisions += ["bf16"] if config.bf16 else []
-    variants = [Variant("bf16")] if config.bf16 else []
+    variants: list[Variant] = []
     for precision in precisions:
         variants += [Variant(precision, "bgr")] if config.bgr else []
         variants += [Variant(precision, "float")] if config.float_io else []
@@ -109,7 +108,7 @@ def with_variant(
             fixed=variant.fixed,
         )
         if is_special(artifact):
-            return artifact, as_rgb(path, precision=variant.precision, interface=variant.interface)
+            return artifact, as_rgb(path, interface=variant.interface)
         return artifact, OrtBackend(stage.with_artifact(artifact), precision=variant.precision).run  # as a device would
 
     return proven(bundle, variant.file, make, pairs, judge)

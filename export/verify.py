@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import Bound, Bundle, Parity, Precision
+from cyclegan_edge.bundle import Bound, Bundle, Parity
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ExportError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import MAX_PSNR, ssim

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 
 from cyclegan_edge.backends import EngineName, open_backend, ort
-from cyclegan_edge.bundle import MANIFEST, Precision, read_bundle
+from cyclegan_edge.bundle import MANIFEST, read_bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.export.verify import BOUNDS, measure, pairs_of
 from cyclegan_edge.files import sha256

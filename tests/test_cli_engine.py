@@ -74,13 +74,11 @@ def engine_in(folder: Path) -> Artifact:
 def test_an_engine_is_built_as_asked_and_its_entry_says_so(fake: Any, tiny_bundle: Path) -> None:
     sizes = ["--engine-size", "64x48", "--engine-size", "32x32", "--engine-size", "96x32"]
     options = ["--max-batch", 4, "--workspace", 256, "--level", 5]
-    wider = ["--version-compatible", "--hardware-compatible", "ampere_plus"]
 
-    said = run("export", tiny_bundle, "--fp16", *sizes, *options, *wider)
+    said = run("export", tiny_bundle, "--fp16", *sizes, *options)
 
     made = engine_in(tiny_bundle)
     assert made.shapes == ((1, 32, 32), (1, 48, 64), (4, 48, 96))
-    assert (made.version_compatible, made.hardware_compatible) == (True, "ampere_plus")
     assert made.parity is not None
     assert (made.bytes, made.parity.max_levels, made.parity.images) == (4, 0, 8)
     assert made.device == this_device()
@@ -213,7 +211,7 @@ def picture(path: Path) -> Path:
 def test_an_engine_of_another_machine_is_rebuilt_for_whoever_says_yes(
     fake: Any, tiny_bundle: Path, tmp_path: Path, name: str, command: str
 ) -> None:
-    old = built_elsewhere(tiny_bundle, version_compatible=True)
+    old = built_elsewhere(tiny_bundle)
 
     options = ["--engine", name, "--yes"]
     if command == "webcam":
@@ -224,7 +222,7 @@ def test_an_engine_of_another_machine_is_rebuilt_for_whoever_says_yes(
     assert "generator-fp16.engine was built for Other (7.5), " in said
     assert "tensorrt 10.3.0 fp16 on Fake Orin" in said
     made = engine_in(tiny_bundle)
-    assert (made.shapes, made.version_compatible, made.device) == (old.shapes, False, this_device())
+    assert (made.shapes, made.device) == (old.shapes, this_device())
     assert (b"of another machine",) not in fake.called("Runtime.deserialize_cuda_engine")
 
 
@@ -259,18 +257,6 @@ def test_where_there_is_no_tensorrt_nobody_is_asked(
 
     assert "tensorrt was passed over: TensorRT is not installed" in said
     assert "was built for" not in said
-
-
-def test_code_in_an_engine_is_run_only_when_told(fake: Any, tiny_bundle: Path) -> None:
-    run("export", tiny_bundle, "--fp16", "--version-compatible")
-
-    with pytest.raises(EngineError, match="add --trust-engine if you built it"):
-        watch(tiny_bundle, "--engine", "tensorrt")
-    with pytest.raises(EngineError, match="add --trust-engine if you built it"):
-        run("export", tiny_bundle, "--explain")
-    assert "tensorrt was passed over: generator-fp16.engine is version compatible" in watch(tiny_bundle)
-    assert "tensorrt 10.3.0 fp16" in watch(tiny_bundle, "--engine", "tensorrt", "--trust-engine")
-    assert "stem" in run("export", tiny_bundle, "--explain", "--trust-engine")
 
 
 def test_a_folder_goes_through_several_at_a_time_and_what_does_not_fit_is_named(

@@ -14,8 +14,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cyclegan_edge.backends import ort
-from cyclegan_edge.bundle import Precision, read_bundle
+from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app
+from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import BundleError, DataError, ExportError
 from cyclegan_edge.export import assemble, variants
 from cyclegan_edge.export.assemble import export_checkpoint
@@ -48,9 +49,9 @@ def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphPrecision, Path]:
     folder = tmp_path_factory.mktemp("graphs")
-    paths: dict[Precision, Path] = {"fp32": folder / "fp32.onnx", "fp16": folder / "fp16.onnx"}
+    paths: dict[GraphPrecision, Path] = {"fp32": folder / "fp32.onnx", "fp16": folder / "fp16.onnx"}
     for precision, path in paths.items():
         write_onnx(small_generator(), path, precision=precision)
     return paths
@@ -78,7 +79,7 @@ def translate(path: Path, images: Picture) -> Picture:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 64, 40), (1, 100, 36)])
 def test_the_graph_gives_pytorch_s_picture_within_its_bound_at_any_size(
-    graphs: dict[Precision, Path], precision: Precision, shape: tuple[int, int, int], rng: np.random.Generator
+    graphs: dict[GraphPrecision, Path], precision: GraphPrecision, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> None:
     images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
 
@@ -99,7 +100,7 @@ def test_a_picture_generator_is_totensor_normalize_generator_and_the_way_back(rn
     np.testing.assert_array_equal(kept.numpy(), image)
 
 
-def test_the_graph_s_interface_is_the_documented_one(graphs: dict[Precision, Path]) -> None:
+def test_the_graph_s_interface_is_the_documented_one(graphs: dict[GraphPrecision, Path]) -> None:
     model = onnx.load(graphs["fp32"])
 
     (image,), (translated,) = model.graph.input, model.graph.output
@@ -111,7 +112,9 @@ def test_the_graph_s_interface_is_the_documented_one(graphs: dict[Precision, Pat
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_uint8_only_enters_a_cast_and_only_leaves_one(graphs: dict[Precision, Path], precision: Precision) -> None:
+def test_uint8_only_enters_a_cast_and_only_leaves_one(
+    graphs: dict[GraphPrecision, Path], precision: GraphPrecision
+) -> None:
     """TensorRT refuses it anywhere else."""
     nodes = onnx.load(graphs[precision]).graph.node
 
@@ -119,7 +122,7 @@ def test_uint8_only_enters_a_cast_and_only_leaves_one(graphs: dict[Precision, Pa
     assert {node.op_type for node in nodes if "translated" in node.output} == {"Cast"}
 
 
-def test_the_file_says_nothing_about_the_machine_it_was_made_on(graphs: dict[Precision, Path]) -> None:
+def test_the_file_says_nothing_about_the_machine_it_was_made_on(graphs: dict[GraphPrecision, Path]) -> None:
     content = graphs["fp32"].read_bytes()
 
     assert b"site-packages" not in content
@@ -127,7 +130,7 @@ def test_the_file_says_nothing_about_the_machine_it_was_made_on(graphs: dict[Pre
     assert str(Path.cwd()).encode() not in content
 
 
-def test_the_half_graph_norms_in_float32_and_convolves_in_float16(graphs: dict[Precision, Path]) -> None:
+def test_the_half_graph_norms_in_float32_and_convolves_in_float16(graphs: dict[GraphPrecision, Path]) -> None:
     model = onnx.shape_inference.infer_shapes(onnx.load(graphs["fp16"]))
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     kinds |= {value.name: value.data_type for value in model.graph.initializer}
@@ -226,7 +229,7 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
 def wrong_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-precision graphs are those of another generator."""
 
-    def write(generator: nn.Module, path: Path, *, precision: Precision, **_: object) -> None:
+    def write(generator: nn.Module, path: Path, *, precision: GraphPrecision, **_: object) -> None:
         write_onnx(small_generator() if precision == "fp16" else generator, path, precision=precision)
 
     monkeypatch.setattr(variants, "write_onnx", write)

@@ -13,7 +13,7 @@ import cyclegan_edge
 PACKAGE = Path(cyclegan_edge.__file__).parent
 LAYERS = ["cli", "export", "train", "runtime", "_core"]
 MODULES = sorted(path for layer in ["", *LAYERS[:3]] for path in (PACKAGE / layer).rglob("*.py"))
-RUNS_TORCH = PACKAGE / "backends" / "pt2.py"  # code that torch compiled; its imports stand inside functions
+
 TRAINING_ONLY = {
     "onnx",
     "onnxscript",
@@ -52,7 +52,7 @@ def test_imports_point_right(path: Path) -> None:
     ours = [module for module in found if module.split(".")[0] == "cyclegan_edge"]
     backwards = [module for module in ours if LAYERS.index(layer_of(module)) < LAYERS.index(own)]
     assert not backwards, f"{name} belongs to {own} and imports {backwards}"
-    if own == "runtime" and path != RUNS_TORCH:
+    if own == "runtime":
         assert not TRAINING_ONLY & {module.split(".")[0] for module in found}, f"{name} ships to the device"
 
 

@@ -10,9 +10,10 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_edge.bundle import MANIFEST, Bundle, Precision, read_bundle
+from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
-from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
+from cyclegan_edge.contract import Precision
+from cyclegan_edge.errors import BundleError, EngineError, ExportError
 from cyclegan_edge.export.to_onnx import reference
 from cyclegan_edge.export.verify import BOUNDS
 from cyclegan_edge.files import sha256
@@ -180,11 +181,6 @@ def test_a_converter_that_is_missing_or_fails_is_named(
     monkeypatch.setattr(to_ncnn, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"pnnx is not installed.*`pip install 'cyclegan-edge\[export,ncnn\]'`"):
         to_ncnn.write_ncnn(graph, tmp_path / "a.param", tmp_path / "a.bin")
-
-
-def test_a_precision_it_does_not_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="precision is 'bf16', but ncnn's weights are 'fp32' or 'fp16'"):
-        to_ncnn.write_ncnn(tmp_path / "a.onnx", tmp_path / "a.param", tmp_path / "a.bin", precision="bf16")
 
 
 def test_the_command_adds_it_to_a_bundle_and_translate_runs_it(

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, Precision, read_bundle
+from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, read_bundle
+from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import EngineError, ExportError
 from cyclegan_edge.export.interfaces import as_rgb
 from cyclegan_edge.export.proof import landscapes, proven
 from cyclegan_edge.export.verify import Run, Verdict, pairs_of
 from cyclegan_edge.files import sha256
 
-FILE = "generator-bf16.onnx"
+FILE = "generator-fp16.onnx"
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return read_bundle(tiny_bundle)
 
 
-def make(stage: Bundle, precision: Precision = "bf16") -> tuple[Artifact, Run]:
+def make(stage: Bundle, precision: GraphPrecision = "fp16") -> tuple[Artifact, Run]:
     """The graph that inverts colours, once more."""
     path = stage.folder / f"generator-{precision}.onnx"
     shutil.copyfile(stage.folder.parent / "generator-fp32.onnx", path)
@@ -42,7 +43,7 @@ def test_what_is_good_moves_in_with_its_numbers_and_length(bundle: Bundle) -> No
 
     grown = proven(bundle, FILE, make, pairs_of(inverted, landscapes(bundle)), heard.append)
 
-    artifact = grown.artifact("onnx", "bf16")
+    artifact = grown.artifact("onnx", "fp16")
     assert artifact is not None
     assert artifact.bytes == (bundle.folder / FILE).stat().st_size
     assert artifact.parity is not None
@@ -65,7 +66,7 @@ def test_what_is_out_of_bounds_is_deleted_and_older_files_stay(bundle: Bundle) -
     assert [(it.file, it.outcome) for it in heard] == [(FILE, "failed")]
     assert heard[0].parity is not None
     assert heard[0].reason.endswith("(8 pictures); it was not kept.")
-    with pytest.raises(ExportError, match=r"generator-bf16\.onnx differs from PyTorch .*; it was not kept"):
+    with pytest.raises(ExportError, match=r"generator-fp16\.onnx differs from PyTorch .*; it was not kept"):
         proven(bundle, FILE, make, pairs)
 
 

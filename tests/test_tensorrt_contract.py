@@ -121,17 +121,6 @@ def test_the_scan_sees_what_we_call() -> None:
     }
 
 
-def test_code_from_a_plan_is_allowed_in_one_place_that_asks_whether_it_is_trusted() -> None:
-    allowed = [
-        (source.name, line.strip())
-        for source in SOURCES
-        for line in source.read_text(encoding="utf-8").splitlines()
-        if "engine_host_code_allowed" in line
-    ]
-
-    assert allowed == [("plan.py", "runtime.engine_host_code_allowed = True")]
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_exists_in(version: str) -> None:
     known = {*API["classes"], *API["enums"], "ILogger.Severity", "__version__"}

@@ -4,7 +4,6 @@ The fake of each version (tests/data/fake_tensorrt.py) has the names of that ver
 that an engine builds, runs or is fast: that takes a GPU.
 """
 
-import contextlib
 import dataclasses
 import re
 import runpy
@@ -47,27 +46,6 @@ def test_a_half_engine_is_built_as_its_version_wants(install: Callable[[str], An
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_bfloat16_engine_is_built_as_its_version_wants(install: Callable[[str], Any], version: str) -> None:
-    fake = install(version)
-    fake.precision = "FLOAT" if version in WEAK else "BF16"
-
-    built = build_engine(GRAPH, EngineConfig(shapes=SHAPES, precision="bf16"))
-
-    assert built.precision == "bf16"
-    assert fake.called("Builder.create_network") == [(2,) if version in STRONG else (0,)]
-    assert [flag.name for (flag,) in fake.called("IBuilderConfig.set_flag")] == (["BF16"] if version in WEAK else [])
-    assert graph_precision_needed(version, "bf16") == ("fp32" if version in WEAK else "bf16")
-
-
-def test_a_gpu_without_bfloat16_is_told_apart(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    xavier = Device(gpu="Xavier", compute_capability="7.2", tensorrt="10.3.0", platform="Linux-aarch64")
-    monkeypatch.setattr("cyclegan_edge.export.to_tensorrt.this_device", lambda: xavier)
-
-    with pytest.raises(ExportError, match=r"Xavier has compute capability 7.2, but bf16 needs 8.0 or newer; build wi"):
-        build_engine(GRAPH, EngineConfig(shapes=SHAPES, precision="bf16"))
-
-
-@pytest.mark.parametrize("version", VERSIONS)
 def test_a_single_precision_engine_keeps_its_mantissa(install: Callable[[str], Any], version: str) -> None:
     fake = install(version)
     fake.precision = "FLOAT"
@@ -81,39 +59,10 @@ def test_a_single_precision_engine_keeps_its_mantissa(install: Callable[[str], A
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_graph_of_the_wrong_precision_is_refused(install: Callable[[str], Any], version: str) -> None:
     fake = install(version)
-    wanted = fake.precision
+    fake.precision = "FLOAT" if fake.precision == "HALF" else "HALF"
 
-    for other in {"BF16", "FLOAT", "HALF"} - {wanted}:
-        fake.precision = other
-        with pytest.raises(
-            ExportError, match=rf"TensorRT {version} builds an fp16 engine from the fp(16|32) graph; pass that one"
-        ):
-            build_engine(GRAPH, EngineConfig(shapes=SHAPES))
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_wider_plans_are_asked_for_by_name(install: Callable[[str], Any], version: str) -> None:
-    fake = install(version)
-    config = EngineConfig(shapes=SHAPES, version_compatible=True, hardware_compatible="ampere_plus")
-    same = EngineConfig(shapes=SHAPES, hardware_compatible="same_compute_capability")
-
-    build_engine(GRAPH, config)
-
-    assert fake.called("IBuilderConfig.set_flag")[-1] == (fake.module.BuilderFlag.VERSION_COMPATIBLE,)
-    assert fake.config.hardware_compatibility_level == fake.module.HardwareCompatibilityLevel.AMPERE_PLUS
-    if version in WEAK:
-        with pytest.raises(ExportError, match=f"which TensorRT {version} lacks; try 'ampere_plus'"):
-            build_engine(GRAPH, same)
-    else:
-        build_engine(GRAPH, same)
-
-
-def test_a_jetson_builds_for_itself_only(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(plan, "_JETSON", tmp_path)
-
-    build_engine(GRAPH, EngineConfig(shapes=SHAPES, version_compatible=True))
-    with pytest.raises(ExportError, match="no hardware-compatible engine on a Jetson; build one on each board instead"):
-        build_engine(GRAPH, EngineConfig(shapes=SHAPES, hardware_compatible="ampere_plus"))
+    with pytest.raises(ExportError, match=rf"TensorRT {version} builds an fp16 engine from the fp(16|32) graph"):
+        build_engine(GRAPH, EngineConfig(shapes=SHAPES))
 
 
 def test_what_the_parser_refuses_is_told_in_its_words(fake: Any) -> None:
@@ -219,66 +168,6 @@ def test_a_plan_of_another_machine_is_never_opened(
 def device(**changed: str) -> Device:
     """What the fake TensorRT 10.3.0 runs on, changed as told."""
     return dataclasses.replace(this_device(), **changed)
-
-
-@pytest.mark.parametrize(
-    ("built", "allowed"),
-    [
-        ({"tensorrt": "8.6.1"}, {"version"}),
-        ({"tensorrt": "10.2.0.19"}, {"version"}),
-        ({"tensorrt": "10.10.0"}, set()),  # newer than 10.3, though it sorts before as text
-        ({"tensorrt": "10.3.0.30"}, set()),
-        ({"gpu": "Other"}, {"same", "ampere"}),
-        ({"gpu": "Other", "compute_capability": "9.0"}, {"ampere"}),
-        ({"gpu": "Other", "compute_capability": "7.5"}, set()),
-        ({"gpu": "Other", "tensorrt": "10.2.0"}, set()),
-        ({"platform": "Windows-AMD64"}, set()),
-    ],
-)
-def test_a_wider_plan_is_opened_where_tensorrt_allows_it_and_no_further(
-    fake: Any, engine_bundle: Callable[..., Bundle], built: dict[str, str], allowed: set[str]
-) -> None:
-    widened: dict[str, dict[str, Any]] = {
-        "plain": {},
-        "version": {"version_compatible": True},
-        "same": {"hardware_compatible": "same_compute_capability"},
-        "ampere": {"hardware_compatible": "ampere_plus"},
-    }
-    opened = set()
-
-    for name, how in widened.items():
-        bundle = engine_bundle(device=device(**built), **how)
-        with contextlib.suppress(EngineError):
-            open_plan(bundle, "fp16", trust_engine=True)
-            opened.add(name)
-
-    assert opened == allowed
-    assert len(fake.called("Runtime.deserialize_cuda_engine")) == len(allowed)
-
-
-def test_both_ways_of_widening_together_reach_furthest(fake: Any, engine_bundle: Callable[..., Bundle]) -> None:
-    other = device(gpu="Other", compute_capability="8.9", tensorrt="10.2.0")
-
-    open_plan(
-        engine_bundle(device=other, version_compatible=True, hardware_compatible="ampere_plus"),
-        "fp16",
-        trust_engine=True,
-    )
-
-    assert len(fake.called("Runtime.deserialize_cuda_engine")) == 1
-
-
-def test_code_in_a_plan_runs_only_when_someone_vouches_for_it(fake: Any, engine_bundle: Callable[..., Bundle]) -> None:
-    bundle = engine_bundle(version_compatible=True)
-
-    with pytest.raises(EngineError, match=r"plan is version compatible, so it carries code .* add --trust-engine if"):
-        open_plan(bundle, "fp16")
-    assert fake.called("Runtime.deserialize_cuda_engine") == []
-
-    open_plan(bundle, "fp16", trust_engine=True)
-    open_plan(engine_bundle(), "fp16", trust_engine=True)
-
-    assert fake.called("Runtime.engine_host_code_allowed =") == [(True,)], "a plain plan is never allowed to"
 
 
 def test_a_plan_that_was_tampered_with_is_never_opened(

@@ -15,21 +15,20 @@ from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from torch import nn
 
-from cyclegan_edge.bundle import Interface, Precision
+from cyclegan_edge.contract import TENSORS, GraphPrecision, Interface
 from cyclegan_edge.export.foreign import ResnetLayout, UnetLayout, empty_generator, fold_batch_norms
 from cyclegan_edge.export.interfaces import as_rgb
-from cyclegan_edge.export.to_onnx import NAMES, picture_generator, reference, write_onnx
+from cyclegan_edge.export.to_onnx import picture_generator, reference, write_onnx
 from cyclegan_edge.metrics import psnr
 from cyclegan_edge.scenes import render
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
 
-Graph = tuple[Precision, Interface]
-FLOATS: dict[Precision, int] = {  # what convolutions take
+Graph = tuple[GraphPrecision, Interface]
+FLOATS: dict[GraphPrecision, int] = {  # what convolutions take
     "fp32": TensorProto.FLOAT,
     "fp16": TensorProto.FLOAT16,
-    "bf16": TensorProto.BFLOAT16,
 }
-GRAPHS: list[Graph] = [("fp32", "rgb"), ("fp16", "rgb"), ("bf16", "bgr")]
+GRAPHS: list[Graph] = [("fp32", "rgb"), ("fp16", "rgb"), ("fp16", "bgr")]
 RESNET = ResnetLayout(down=(4, 6, 8), blocks=(8,), up=(6, 4))
 UNET = UnetLayout(channels=(4, 8, 8))
 
@@ -89,10 +88,10 @@ def test_a_graph_is_one_file_of_the_documented_opset(graphs: dict[Graph, Path], 
     model = onnx.load(graphs[graph], load_external_data=False)
 
     onnx.checker.check_model(model, full_check=True)
-    assert [(it.domain, it.version) for it in model.opset_import] == [("", 22 if graph[0] == "bf16" else 18)]
+    assert [(it.domain, it.version) for it in model.opset_import] == [("", 18)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
     assert len(list(graphs[graph].parent.iterdir())) == len(GRAPHS)
-    assert (model.graph.input[0].name, model.graph.output[0].name) == NAMES[graph[1]]
+    assert (model.graph.input[0].name, model.graph.output[0].name) == TENSORS[graph[1]]
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

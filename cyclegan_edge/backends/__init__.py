@@ -11,36 +11,34 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import Bundle, Format, Precision
+from cyclegan_edge.bundle import Bundle, Format
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import ConfigError, EngineError
 
-EngineName = Literal["auto", "tensorrt", "pt2", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"]
+EngineName = Literal["auto", "tensorrt", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"]
 
 _GPU_BUILD = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 INSTALL: dict[EngineName, str] = {  # engine: the command that adds it; TensorRT's depends on the machine
-    "pt2": "pip install torch",
     "onnx-tensorrt": _GPU_BUILD,
     "onnx-cuda": _GPU_BUILD,
     "ncnn": "pip install 'cyclegan-edge[ncnn]'",
     "openvino": "pip install 'cyclegan-edge[openvino]'",
     "onnxruntime": "pip install onnxruntime",
 }
-_MODULES: dict[EngineName, str] = {"pt2": "torch", "onnx-tensorrt": "onnxruntime", "onnx-cuda": "onnxruntime"}
-_FORMATS: dict[EngineName, Format] = {"tensorrt": "tensorrt", "pt2": "pt2", "ncnn": "ncnn"}  # the others read onnx
+_MODULES: dict[EngineName, str] = {"onnx-tensorrt": "onnxruntime", "onnx-cuda": "onnxruntime"}
+_FORMATS: dict[EngineName, Format] = {"tensorrt": "tensorrt", "ncnn": "ncnn"}  # the others read onnx
 
 _GPU: tuple[Precision, ...] = ("fp16", "fp32")
 _CPU: tuple[Precision, ...] = ("fp32", "fp16")
 
 # Engine and precisions, the preferred first. CPUs at float32, 256 px, Zen 4, two threads: ncnn 293 ms, OpenVINO 486,
-# pt2 502, ONNX Runtime 520; bfloat16 is never chosen unasked. onnx-tensorrt is not here: it would build an engine, for
-# minutes, at every new size of picture.
+# ONNX Runtime 520; bfloat16 is never chosen unasked. onnx-tensorrt is not here: it would build an engine, for minutes,
+# at every new size of picture.
 _FASTEST_FIRST: tuple[tuple[EngineName, tuple[Precision, ...]], ...] = (
-    ("tensorrt", (*_GPU, "bf16")),
-    ("pt2", ("fp16",)),  # compiled for CUDA
+    ("tensorrt", _GPU),
     ("onnx-cuda", _GPU),
     ("ncnn", _CPU),
     ("openvino", (*_CPU, "bf16")),
-    ("pt2", ("fp32", "bf16")),  # compiled for the CPU
     ("onnxruntime", _CPU),
 )
 ENGINES = tuple(dict.fromkeys(engine for engine, _ in _FASTEST_FIRST))
@@ -87,13 +85,11 @@ def open_backend(
     engine: EngineName = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
-    trust_engine: bool = False,
 ) -> Opened:
     """Open `bundle` with `engine`.
 
-    precision      None: fp16 on a GPU where the bundle has it, fp32 on the CPU
-    threads        of a CPU engine; None: every core this process may use
-    trust_engine   let TensorRT run the code that a version-compatible plan carries
+    precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
+    threads     of a CPU engine; None: every core this process may use
 
     Raises EngineError when the engine is missing or refuses the model, BundleError when the bundle lacks what it needs.
     """
@@ -101,16 +97,12 @@ def open_backend(
         _require(engine)
     match engine:
         case "auto":
-            return _open_fastest(bundle, precision, threads, trust_engine)
+            return _open_fastest(bundle, precision, threads)
         case "tensorrt":
             from cyclegan_edge.backends.trt import TrtBackend
 
             best = precision or _on_gpu(bundle, engine)
-            return Opened(TrtBackend(bundle, precision=best, trust_engine=trust_engine), ())
-        case "pt2":
-            from cyclegan_edge.backends.pt2 import Pt2Backend
-
-            return Opened(Pt2Backend(bundle, precision=precision or _on_gpu(bundle, engine), threads=threads), ())
+            return Opened(TrtBackend(bundle, precision=best), ())
         case "onnx-tensorrt" | "onnx-cuda":
             from cyclegan_edge.backends.ort import OrtBackend
 
@@ -138,7 +130,7 @@ def format_of(engine: EngineName) -> Format:
     return _FORMATS.get(engine, "onnx")
 
 
-def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None, trust_engine: bool) -> Opened:
+def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None) -> Opened:
     """Try one after the other. What is not there or not for this machine is passed over; a damaged file is an error."""
     passed_over: dict[EngineName, str] = {}
     for engine, precisions in _FASTEST_FIRST:
@@ -151,7 +143,7 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
                 passed_over.setdefault(engine, f"{nothing}; `{_maker(bundle, engine)}`{where} adds it.")
             continue
         try:
-            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads, trust_engine=trust_engine)
+            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)
         except EngineError as error:
             passed_over[engine] = str(error)
         else:
@@ -162,9 +154,7 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
 
 
 def _on_gpu(bundle: Bundle, engine: EngineName) -> Precision:
-    if engine == "tensorrt":  # an engine was built on purpose: the only one there is the one that is meant
-        return _held(bundle, engine, (*_GPU, "bf16")) or "fp16"
-    return _held(bundle, engine, _GPU) or "fp32"
+    return _held(bundle, engine, _GPU) or ("fp16" if engine == "tensorrt" else "fp32")
 
 
 def _held(bundle: Bundle, engine: EngineName, precisions: Sequence[Precision]) -> Precision | None:
@@ -177,8 +167,6 @@ def _maker(bundle: Bundle, engine: EngineName) -> str:
     match engine:
         case "tensorrt" | "ncnn":
             return f"cyclegan-edge export {bundle.folder} {'--ncnn' if engine == 'ncnn' else '--fp16'}"
-        case "pt2":
-            return "cyclegan-edge export RUN --pt2"
     return "cyclegan-edge export RUN"
 
 

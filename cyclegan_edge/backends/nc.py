@@ -11,7 +11,8 @@ import ncnn
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision, to_levels, to_signal
 from cyclegan_edge.errors import BundleError, EngineError
 from cyclegan_edge.geometry import check_batch
 
@@ -60,7 +61,7 @@ class NcnnBackend:
     def _translated(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """(H, W, 3) -> the same shape."""
         planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)  # ncnn reads it where it lies
-        planes = (planes / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+        planes = to_signal(planes)
         extractor = self._net.create_extractor()
         extractor.input(INPUT, ncnn.Mat(planes))
         failed, output = extractor.extract(OUTPUT)
@@ -69,5 +70,4 @@ class NcnnBackend:
                 f"ncnn could not translate a picture of shape {image.shape}; is there memory for it? Try a smaller one."
             )
         made: npt.NDArray[np.float32] = np.array(output, np.float32)  # a copy: the extractor's memory goes with it
-        made = np.rint(made * np.float32(127.5) + np.float32(127.5)).clip(0, 255)
-        return made.transpose(1, 2, 0).astype(np.uint8)
+        return to_levels(made).transpose(1, 2, 0).astype(np.uint8)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from cyclegan_edge.backends import INSTALL
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
 from cyclegan_edge.files import user_cache
 from cyclegan_edge.geometry import check_batch
@@ -61,10 +62,6 @@ class OrtBackend:
         version, kind = onnxruntime.__version__, _KINDS[provider]
         if kind.name not in onnxruntime.get_available_providers():
             raise EngineError(f"This ONNX Runtime {version} is not built for {kind.title}; `{INSTALL['onnx-cuda']}`.")
-        if precision == "bf16" and provider == "cpu":
-            raise EngineError(
-                "ONNX Runtime has no bfloat16 convolutions on the CPU; choose fp32, or the engine openvino, which has."
-            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))

@@ -6,20 +6,19 @@ no types (hence `Any`), and is addressed only by names found in 10.3 to 11.4.
 
 import importlib
 import platform
-import re
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cyclegan_edge.backends.cuda import Cuda, load_cuda
-from cyclegan_edge.bundle import Artifact, Bundle, Device, Precision
+from cyclegan_edge.bundle import Artifact, Bundle, Device
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError
 
 INPUT, OUTPUT = "image", "translated"  # uint8 (N, H, W, 3) both
 OLDEST = (10, 3)  # JetPack 6.1; 8.x lacks the progress monitor
 CHANNELS = 3
-_AMPERE = (8, 0)
 _JETSON = Path("/etc/nv_tegra_release")  # there on every JetPack
 
 Shape = tuple[int, int, int]  # N, H, W
@@ -39,32 +38,23 @@ class Plan:
     kept: tuple[Any, ...]  # logger and runtime, which must outlive the engine
 
 
-def open_plan(bundle: Bundle, precision: Precision, *, trust_engine: bool = False) -> Plan:
+def open_plan(bundle: Bundle, precision: Precision) -> Plan:
     """Open the engine of `precision`. A plan is a program: what it was built for and its hash are checked before.
 
-    trust_engine    let TensorRT run the code that a version-compatible plan carries
-
-    Raises BundleError when the bundle has no such engine or it is damaged, EngineError when it is not for this machine,
-    carries code that nobody vouched for, or is refused by TensorRT.
+    Raises BundleError when the bundle has no such engine or it is damaged, EngineError when it is not for this machine
+    or is refused by TensorRT.
     """
     artifact = bundle.artifact("tensorrt", precision)
-    rebuild = rebuild_command(bundle.folder, precision)
+    rebuild = rebuild_command(bundle.folder)
     if artifact is None:
         half = " in half precision" if precision == "fp32" else ""
         raise BundleError(f"{bundle.folder} holds no {precision} engine; `{rebuild}` builds one{half}.")
     trt, here = load_tensorrt(), this_device()
     if reason := why_foreign(artifact, here):
         raise EngineError(f"{reason}; rebuild it here with `{rebuild}`.")
-    if artifact.version_compatible and not trust_engine:
-        raise EngineError(
-            f"{artifact.file} is version compatible, so it carries code of its own that opening it would run; add "
-            f"--trust-engine if you built it, else rebuild it with `{rebuild}`."
-        )
     path = bundle.path(artifact)
     logger, told = listen(trt)
     runtime = made(trt.Runtime, logger, told)
-    if artifact.version_compatible:
-        runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise EngineError(f"TensorRT {here.tensorrt} refuses {path} ({told.reason()}); rebuild it with `{rebuild}`.")
@@ -74,27 +64,10 @@ def open_plan(bundle: Bundle, precision: Precision, *, trust_engine: bool = Fals
 
 
 def why_foreign(artifact: Artifact, here: Device) -> str | None:
-    """Why the engine `artifact` must not be opened on `here`, a sentence without its end; None where it may be.
-
-    As TensorRT allows: a version-compatible plan also by newer versions, a hardware-compatible one also on other GPUs,
-    and none on another platform.
-    """
-    built = artifact.device
-    if built is not None:
-        version = built.tensorrt == here.tensorrt or (
-            artifact.version_compatible and _numbers(built.tensorrt) < _numbers(here.tensorrt)
-        )
-        found, wanted = _numbers(here.compute_capability), _numbers(built.compute_capability)
-        match artifact.hardware_compatible:
-            case "ampere_plus":
-                hardware = min(found, wanted) >= _AMPERE
-            case "same_compute_capability":
-                hardware = found == wanted
-            case "no":
-                hardware = (built.gpu, wanted) == (here.gpu, found)
-        if version and hardware and built.platform == here.platform:
-            return None
-    return f"{artifact.file} was built for {_described(built)}, but this is {_described(here)}"
+    """Why the engine `artifact` must not be opened on `here`, a sentence without its end; None where it may be."""
+    if artifact.device == here:
+        return None
+    return f"{artifact.file} was built for {_described(artifact.device)}, but this is {_described(here)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +162,9 @@ def this_device() -> Device:
     )
 
 
-def rebuild_command(folder: Path, precision: Precision) -> str:
-    """The command that builds the engine of `precision`; for fp32 the one of half precision, which replaces it."""
-    return f"cyclegan-edge export {folder} --{'bf16' if precision == 'bf16' else 'fp16'}"
+def rebuild_command(folder: Path) -> str:
+    """The command that builds the engine of the bundle `folder`."""
+    return f"cyclegan-edge export {folder} --fp16"
 
 
 def check_interface(trt: Any, engine: Any, where: str) -> None:
@@ -221,10 +194,6 @@ def _described(device: Device | None) -> str:
     if device is None:
         return "an unknown machine"
     return f"{device.gpu} ({device.compute_capability}), TensorRT {device.tensorrt}, {device.platform}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d{1,6}", version)))
 
 
 def shape_of(dims: Any) -> Shape:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from cyclegan_edge.backends.cuda import DeviceBuffer, Graph, PinnedBuffer, Stream
 from cyclegan_edge.backends.plan import CHANNELS, INPUT, OUTPUT, Plan, Shape, open_plan, rebuild_command, shape_of
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.geometry import check_batch
 
@@ -31,25 +32,18 @@ class TrtBackend:
     `run` has one context and one stream: calls from several threads take turns.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        precision: Precision = "fp16",
-        cuda_graph: bool = True,
-        trust_engine: bool = False,
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, precision: Precision = "fp16", cuda_graph: bool = True) -> None:
         """Open the engine of `precision`; `cuda_graph=False` launches every layer by itself.
 
         Raises what `open_plan` raises, and EngineError when the GPU's memory is full.
         """
-        plan = open_plan(bundle, precision, trust_engine=trust_engine)
+        plan = open_plan(bundle, precision)
         self.name = f"tensorrt {plan.here.tensorrt} {precision}"
         self.device = plan.here.gpu
         self._plan = plan
         self._multiple = bundle.manifest.multiple
         self._cuda_graph = cuda_graph
-        self._rebuild = rebuild_command(bundle.folder, precision)
+        self._rebuild = rebuild_command(bundle.folder)
         self._lock = threading.Lock()
         self._slot = Slot(plan, cuda_graph=cuda_graph)
 

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError
 from cyclegan_edge.geometry import check_batch
 

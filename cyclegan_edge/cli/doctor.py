@@ -47,7 +47,6 @@ def examine() -> list[Fact]:
         _probe(machine, "cyclegan-edge", lambda: version("cyclegan-edge"), "pip install cyclegan-edge"),
         _probe(machine, "extension", _extension, "pip install --force-reinstall --no-deps cyclegan-edge"),
         _probe(engines, "tensorrt", _tensorrt),
-        _probe(engines, "pt2", _pt2, INSTALL["pt2"]),
         _probe(engines, "onnx-tensorrt", lambda: _provider("Tensorrt"), INSTALL["onnx-tensorrt"]),
         _probe(engines, "onnx-cuda", lambda: _provider("CUDA"), INSTALL["onnx-cuda"]),
         _probe(engines, "ncnn", _ncnn, INSTALL["ncnn"]),
@@ -116,15 +115,6 @@ def _openvino() -> str:
         f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}, "
         f"{'fp32 and bf16' if bf16 else 'fp32'}"
     )
-
-
-def _pt2() -> str:
-    import torch
-
-    from cyclegan_edge.backends.pt2 import this_machine
-
-    machine = this_machine("cuda" if torch.cuda.is_available() else "cpu")
-    return f"torch {machine.torch} on {machine.processor}"
 
 
 def _provider(name: str) -> str:

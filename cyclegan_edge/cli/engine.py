@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import Bundle, Precision
+from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.verdicts import judging
+from cyclegan_edge.contract import GraphPrecision, Precision
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 
 if TYPE_CHECKING:
@@ -23,22 +24,18 @@ if TYPE_CHECKING:
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
-TrustEngine = Annotated[
-    bool, typer.Option("--trust-engine", help="Run the code in a version-compatible TensorRT engine.")
-]
 Yes = Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")]
 
 
-def build_engines_in(
+def build_engine_in(
     folder: Path,
-    precisions: list[Precision],
     judge: "Judge",
     *,
     sizes: list[tuple[int, int]],
     max_batch: int,
     options: "EngineOptions",
 ) -> None:
-    """Build TensorRT engines of the bundle `folder`, or say plainly why that has to wait for the device."""
+    """Build the TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
     from cyclegan_edge.export.engine import add_engine
     from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
 
@@ -46,23 +43,14 @@ def build_engines_in(
         console.print(
             f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
             f"To finish on the device, copy {folder} there and type "
-            f"[bold]cyclegan-edge export {folder} {' '.join(f'--{precision}' for precision in precisions)}[/bold]"
+            f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
         )
         return
-    for precision in precisions:
-        with _building() as report:
-            add_engine(
-                folder,
-                precision=precision,
-                sizes=sizes,
-                max_batch=max_batch,
-                options=options,
-                report=report,
-                judge=judge,
-            )
+    with _building() as report:
+        add_engine(folder, sizes=sizes, max_batch=max_batch, options=options, report=report, judge=judge)
 
 
-def explain_engine_of(folder: Path, precision: Precision | None, *, trust_engine: bool) -> None:
+def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     """Print what each layer of the bundle's engine is and costs, the costliest first."""
     from cyclegan_edge.bundle import read_bundle
     from cyclegan_edge.export.explain import RUNS, explain
@@ -73,7 +61,7 @@ def explain_engine_of(folder: Path, precision: Precision | None, *, trust_engine
         raise BundleError(
             f"{folder} holds no engine to explain; build one with `cyclegan-edge export {folder} --fp16`."
         )
-    layers = explain(bundle, held, trust_engine=trust_engine)
+    layers = explain(bundle, held)
     console.print()
     console.print(layer_table(layers))
     console.print(f"Mean of {RUNS} runs with TensorRT waiting after each layer; a translation takes less than the sum.")
@@ -125,10 +113,10 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
             rebuild_engine(folder, held, report=report, judge=judge)
 
 
-def _engine_of(bundle: Bundle, precision: Precision | None) -> Precision | None:
+def _engine_of(bundle: Bundle, precision: Precision | None) -> GraphPrecision | None:
     """At which precision the bundle holds an engine: the one asked for, else the first that would be opened."""
-    asked: tuple[Precision, ...] = (precision,) if precision else ("fp16", "fp32", "bf16")
-    return next((it for it in asked if bundle.artifact("tensorrt", it)), None)
+    held: tuple[GraphPrecision, ...] = ("fp16", "fp32")
+    return next((it for it in held if precision in (None, it) and bundle.artifact("tensorrt", it)), None)
 
 
 def _someone_is_there() -> bool:

@@ -8,9 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import TrustEngine
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +52,6 @@ def evaluate(
     precision: Annotated[
         Precision | None, typer.Option(help="Of a bundle: without it, fp16 for TensorRT and fp32 for the others.")
     ] = None,
-    trust_engine: TrustEngine = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +67,7 @@ def evaluate(
 
     if source is not None and (source / MANIFEST).is_file():
         path = source / "evaluation.json"
-        candidate = _open_bundle(source, data, direction, back, engine, precision, trust_engine)
+        candidate = _open_bundle(source, data, direction, back, engine, precision)
     else:
         if back or precision or engine != "auto":
             raise ConfigError("--back, --engine and --precision are for bundles; leave them out for a checkpoint.")
@@ -106,13 +104,12 @@ def _open_bundle(
     back: Path | None,
     engine: EngineName,
     precision: Precision | None,
-    trust_engine: bool,
 ) -> "Candidate":
     from cyclegan_edge.train.evaluate.evaluation import open_bundle
 
     if data is None:
         raise ConfigError("A bundle does not know its pictures; name the folder that holds testA/ with --data.")
-    candidate = open_bundle(folder, back=back, engine=engine, precision=precision, trust_engine=trust_engine)
+    candidate = open_bundle(folder, back=back, engine=engine, precision=precision)
     if direction not in (None, candidate.model.direction):
         raise ConfigError(
             f"{folder} has the direction {candidate.model.direction}, not {direction}; leave --direction out."

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from cyclegan_edge.bundle import HardwareCompatible, Precision
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
+from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
 from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.errors import CheckpointError, ConfigError
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from cyclegan_edge.export.verify import Judge
 
 MODELS = Path("models")
-ENGINE = "TensorRT engine, with --fp16 or --bf16"  # panel of the help
+ENGINE = "TensorRT engine, with --fp16"  # panel of the help
 
 
 def export(
@@ -34,10 +33,6 @@ def export(
     ] = False,
     ncnn: Annotated[
         bool, typer.Option("--ncnn", help="Also for ncnn, fast on CPUs and small boards; a bundle can get it later.")
-    ] = False,
-    pt2: Annotated[bool, typer.Option("--pt2", help="Also as native code for this machine, which torch runs.")] = False,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="Also in bfloat16: the graph, the engine and, with --pt2, the native code.")
     ] = False,
     bgr: Annotated[bool, typer.Option("--bgr", help="Also ONNX of uint8 BGR, for an OpenCV program of yours.")] = False,
     float_io: Annotated[
@@ -77,22 +72,8 @@ def export(
         int,
         typer.Option(min=0, max=5, help="0 builds in seconds, 5 tries every kernel.", rich_help_panel=ENGINE),
     ] = 3,
-    version_compatible: Annotated[
-        bool,
-        typer.Option("--version-compatible", help="Also for newer TensorRT, a little slower.", rich_help_panel=ENGINE),
-    ] = False,
-    hardware_compatible: Annotated[
-        HardwareCompatible,
-        typer.Option(help="Also for other GPUs, slower; not on a Jetson.", rich_help_panel=ENGINE),
-    ] = "no",
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what each layer is and costs.", rich_help_panel=ENGINE)
-    ] = False,
-    trust_engine: Annotated[
-        bool,
-        typer.Option(
-            "--trust-engine", help="--explain may run the code in a version-compatible one.", rich_help_panel=ENGINE
-        ),
     ] = False,
 ) -> None:
     """Write the generator of SOURCE as ONNX, prove that it gives PyTorch's pictures, and build its engine.
@@ -107,27 +88,20 @@ def export(
 
     sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
     check_sizes(sizes)
-    options = EngineOptions(
-        workspace_mib=workspace,
-        optimization_level=level,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-    )
-    asked: tuple[tuple[Precision, bool], ...] = (("fp16", fp16), ("bf16", bf16))
-    engines = [precision for precision, wanted in asked if wanted]
-    if not engines and (sizes or max_batch > 1 or options != EngineOptions()):
-        raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16 or --bf16.")
+    options = EngineOptions(workspace_mib=workspace, optimization_level=level)
+    if not fp16 and (sizes or max_batch > 1 or options != EngineOptions()):
+        raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16.")
     with judging() as judge:
         if source is not None and (source / MANIFEST).is_file():
             folder = source
-            new = {"--pt2": pt2, "--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
+            new = {"--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
             if option := next((name for name, wanted in new.items() if wanted), None):
                 raise ConfigError(
                     f"{source} is a bundle, but {option} needs the weights of a run; name that run instead."
                 )
             if ncnn:
                 add_ncnn_to(folder, judge, fp16=fp16)
-        elif explain and not engines:
+        elif explain and not fp16:
             raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
         else:
             from cyclegan_edge.export.config import ExportConfig
@@ -138,8 +112,6 @@ def export(
                 direction=direction,
                 fp16=fp16,
                 ncnn=ncnn,
-                pt2=pt2,
-                bf16=bf16,
                 bgr=bgr,
                 float_io=float_io,
                 fixed=parse_size(fixed, "fixed") if fixed else None,
@@ -147,10 +119,10 @@ def export(
                 compare=compare,
             )
             folder = export_to(checkpoint, MODELS / bundle_name, config, judge)
-        if engines:
-            build_engines_in(folder, engines, judge, sizes=sizes, max_batch=max_batch, options=options)
+        if fp16:
+            build_engine_in(folder, judge, sizes=sizes, max_batch=max_batch, options=options)
     if explain:
-        explain_engine_of(folder, engines[-1] if engines else None, trust_engine=trust_engine)
+        explain_engine_of(folder, "fp16" if fp16 else None)
     if triton is not None:
         add_to_triton(folder, triton)
     console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import TrustEngine, Yes, offer_rebuild
+from cyclegan_edge.cli.engine import Yes, offer_rebuild
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
 from cyclegan_edge.geometry import Fit
 
@@ -50,7 +50,6 @@ def translate(
         ),
     ] = None,
     yes: Yes = False,
-    trust_engine: TrustEngine = False,
 ) -> None:
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
 
@@ -62,9 +61,7 @@ def translate(
 
     jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
     offer_rebuild(model, engine=engine, precision=precision, yes=yes)
-    translator = Translator.load(
-        model, engine=engine, precision=precision, fit=fit, size=size, trust_engine=trust_engine
-    )
+    translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
     for reason in translator.passed_over:
         console.print(reason, markup=False)
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")

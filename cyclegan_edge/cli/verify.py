@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.engine import TrustEngine
 from cyclegan_edge.cli.verdicts import judging
+from cyclegan_edge.contract import Precision
 
 
 def verify(
@@ -18,7 +17,6 @@ def verify(
         EngineName | None, typer.Option(help="Only this one, which must run.", show_default="all that run here")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Only this one.", show_default="all")] = None,
-    trust_engine: TrustEngine = False,
 ) -> None:
     """Check every file of BUNDLE, and compare what the engines here make of its pictures with what PyTorch made.
 
@@ -31,6 +29,6 @@ def verify(
 
     content = read_bundle(bundle)
     with judging() as judge:
-        for verdict in verify_bundle(content, engine=engine, precision=precision, trust_engine=trust_engine):
+        for verdict in verify_bundle(content, engine=engine, precision=precision):
             judge(verdict)
     console.print(f"{len(content.manifest.files())} files are as they were exported, and no engine is out of bounds.")

@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 
 from cyclegan_edge.backends import EngineName
-from cyclegan_edge.bundle import Precision
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import TrustEngine, Yes, offer_rebuild
+from cyclegan_edge.cli.engine import Yes, offer_rebuild
 from cyclegan_edge.cli.export import MODELS, parse_size
+from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
 
@@ -64,7 +64,6 @@ def webcam(
     side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Input left, output right.")] = False,
     overlay: Annotated[bool, typer.Option(help="Rate and latency on the picture.")] = True,
     yes: Yes = False,
-    trust_engine: TrustEngine = False,
 ) -> None:
     """Translate what SOURCE sees, live, and say how fast and how late it was.
 
@@ -94,7 +93,6 @@ def webcam(
             fit=fit,
             size=size,
             threads=threads,
-            trust_engine=trust_engine,
         )
         _describe(folder, translator, feed, asked)
         about = {"model": folder.name, "engine": translator.name, "device": translator.device, "source": feed.name}

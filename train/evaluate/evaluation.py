@@ -125,16 +125,15 @@ def open_bundle(
     back: Path | None = None,
     engine: EngineName = "auto",
     precision: Precision | None = None,
-    trust_engine: bool = False,
 ) -> Candidate:
     """An exported model, and with `back` that of the other direction for the cycle.
 
     Raises BundleError, EngineError, and ConfigError when `back` is of the same direction.
     """
-    translator, model = _open(folder, engine, precision, trust_engine)
+    translator, model = _open(folder, engine, precision)
     if back is None:
         return Candidate(translator.run, None, translator.size, model, passed_over=translator.passed_over)
-    translator_back, model_back = _open(back, engine, precision, trust_engine)
+    translator_back, model_back = _open(back, engine, precision)
     if model_back.direction == model.direction:
         raise ConfigError(
             f"{folder} and {back} both have the direction {model.direction}, expected one to undo the other; export "
@@ -224,10 +223,8 @@ def _judge(
     return quality, protocol
 
 
-def _open(
-    folder: Path, engine: EngineName, precision: Precision | None, trust_engine: bool
-) -> tuple[Translator, Model]:
-    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch", trust_engine=trust_engine)
+def _open(folder: Path, engine: EngineName, precision: Precision | None) -> tuple[Translator, Model]:
+    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
     assert translator.bundle is not None  # it was loaded from one
     manifest = translator.bundle.manifest
     model = Model(
