@@ -22,9 +22,9 @@ from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.importer import open_generator
 from cyclegan_edge.export.to_onnx import reference
 from cyclegan_edge.export.verify import BOUNDS, Pair, Verdict, judged, load_pictures, pairs_of
+from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import list_images
 from cyclegan_edge.train.checkpoint import find_checkpoint
 

@@ -12,10 +12,10 @@ from cyclegan_edge.bundle import Bundle, Manifest, Part, Reference, read_bundle,
 from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.importer import Trained, open_generator
 from cyclegan_edge.export.to_onnx import reference
 from cyclegan_edge.export.variants import Variant, check_fixed, with_variant, with_variants
 from cyclegan_edge.export.verify import Judge, Pair, Picture, Verdict, load_pictures, pairs_of, refuse
+from cyclegan_edge.export.weights.open import Trained, open_generator
 from cyclegan_edge.files import atomic_folder, sha256
 from cyclegan_edge.images import list_images, write_image
 from cyclegan_edge.scenes import render

@@ -22,10 +22,10 @@ from cyclegan_edge.export import assemble, variants
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.engine import default_shapes
-from cyclegan_edge.export.importer import open_generator
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
 from cyclegan_edge.export.verify import BOUNDS, Verdict
+from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import load_settings

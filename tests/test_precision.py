@@ -13,8 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from cyclegan_edge.export import to_onnx
-from cyclegan_edge.export.foreign import ResnetLayout, empty_generator
 from cyclegan_edge.export.to_onnx import write_onnx
+from cyclegan_edge.export.weights.generators import ResnetLayout, empty_generator
 
 Kind = Literal["fp16", "all half"]
 

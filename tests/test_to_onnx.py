@@ -16,9 +16,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from torch import nn
 
 from cyclegan_edge.contract import TENSORS, GraphPrecision, Interface
-from cyclegan_edge.export.foreign import ResnetLayout, UnetLayout, empty_generator, fold_batch_norms
 from cyclegan_edge.export.interfaces import as_rgb
 from cyclegan_edge.export.to_onnx import picture_generator, reference, write_onnx
+from cyclegan_edge.export.weights.generators import ResnetLayout, UnetLayout, empty_generator, fold_batch_norms
 from cyclegan_edge.metrics import psnr
 from cyclegan_edge.scenes import render
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator

@@ -38,7 +38,7 @@ def import_(
 ) -> None:
     """Read the generator in FILE, whichever known implementation trained it, and write it as one safe file."""
     from cyclegan_edge.cli.export import directed, find_source
-    from cyclegan_edge.export.importer import open_generator, write_imported
+    from cyclegan_edge.export.weights.open import open_generator, write_imported
 
     run_name, source = find_source(file)
     trained = open_generator(source, direction, size=size, domains=domains, norm=norm)

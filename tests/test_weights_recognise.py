@@ -20,9 +20,9 @@ from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.layouts import NormChoice, recognise
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.to_onnx import reference
+from cyclegan_edge.export.weights.recognise import NormChoice, recognise
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
 
 FILE = Path("file.pth")

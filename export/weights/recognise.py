@@ -1,6 +1,6 @@
 """Which generator a file's weights are of, from their names and shapes alone.
 
-    names and shapes -> a layout of `foreign.py`, and the weights under the names that it knows
+    names and shapes -> a layout of `generators.py`, and the weights under the names that it knows
 
 Known are the ResNet and U-Net of the reference (github.com/junyanz/pytorch-CycleGAN-and-pix2pix), what shares its
 names (aitorzip/PyTorch-CycleGAN, eriklindernoren/PyTorch-GAN), the ResNet of contrastive-unpaired-translation with its
@@ -17,8 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError
-from cyclegan_edge.export.foreign import (
+from cyclegan_edge.export.weights.generators import (
     Layout,
     Norm,
     ResnetLayout,
@@ -27,9 +28,8 @@ from cyclegan_edge.export.foreign import (
     empty_generator,
     fold_batch_norms,
 )
-from cyclegan_edge.export.weights import as_float32
+from cyclegan_edge.export.weights.read import as_float32
 
-Direction = Literal["ab", "ba"]
 NormChoice = Literal["instance", "batch", "none"]
 Weights = Mapping[str, Tensor]
 

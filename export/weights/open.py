@@ -15,10 +15,11 @@ from typing import Any, Literal
 from torch import nn
 
 from cyclegan_edge.bundle import Source
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
-from cyclegan_edge.export.foreign import ResnetLayout, to_plain
-from cyclegan_edge.export.layouts import Direction, NormChoice, choose_generator, recognise
-from cyclegan_edge.export.weights import flatten, read_content, write_safetensors
+from cyclegan_edge.export.weights.generators import ResnetLayout, to_plain
+from cyclegan_edge.export.weights.read import flatten, read_content, write_safetensors
+from cyclegan_edge.export.weights.recognise import NormChoice, choose_generator, recognise
 from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator

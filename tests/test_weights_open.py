@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError
-from cyclegan_edge.export import weights as limits
-from cyclegan_edge.export.importer import Trained, open_generator, write_imported
+from cyclegan_edge.export.weights import read as limits
+from cyclegan_edge.export.weights.open import Trained, open_generator, write_imported
 from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import load_generator, save_checkpoint
