@@ -32,7 +32,7 @@ from torchvision.transforms.v2 import functional as v2  # type: ignore[import-un
 from cyclegan_edge import preprocess
 
 REPORT = Path(__file__).with_suffix(".md")
-BATCHES = (16, 64)  # pictures per turn when two threads run
+BATCH = 64  # pictures per turn when two threads run
 WARM_UP = 5  # turns
 
 
@@ -127,26 +127,20 @@ def one_thread(case: Case, image: NDArray[np.uint8], seconds: float) -> dict[str
     return medians(turns | {"read once": partial(read_once, image)}, seconds)
 
 
-def two_threads(case: Case, image: NDArray[np.uint8], count: int, seconds: float) -> dict[str, float]:
-    """Milliseconds per picture of a batch of `count`: the peers on a pool of two threads, ours on its own."""
-    images = [image.copy() for _ in range(count)]
-    size, crop, flip = arguments(case)
-    memory = np.empty((count, 3, case.crop, case.crop), np.float32)
+def two_threads(case: Case, image: NDArray[np.uint8], seconds: float) -> dict[str, float]:
+    """Milliseconds per picture, with a pool of two threads as in the training loader, and with one thread for ours."""
+    images = [image.copy() for _ in range(BATCH)]
 
-    def batch(threads: int) -> Any:
-        return preprocess.resize_crop_batch(
-            images, [size] * count, [crop] * count, [flip] * count, out=memory, threads=threads
-        )
+    def on(pool: ThreadPoolExecutor, pipeline: Pipeline) -> Any:
+        return list(pool.map(pipeline, images, [case] * BATCH))
 
     # The number of torch's own threads belongs to each thread that calls it; two more would spin beside ours.
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-
-        def on_pool(pipeline: Pipeline) -> Any:
-            return list(pool.map(pipeline, images, [case] * count))
-
-        turns: dict[str, Callable[[], Any]] = {name: partial(on_pool, each) for name, each in PEERS.items()}
-        times = medians(turns | {f"batch, {n} thread{'s' * (n > 1)}": partial(batch, n) for n in (1, 2)}, seconds)
-    return {name: each / count for name, each in times.items()}
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as two:
+        turns: dict[str, Callable[[], Any]] = {name: partial(on, two, each) for name, each in PEERS.items()}
+        auto = partial(ours, isa="auto")
+        turns |= {"ours, 1 thread": partial(on, one, auto), "ours, 2 threads": partial(on, two, auto)}
+        times = medians(turns, seconds)
+    return {name: each / BATCH for name, each in times.items()}
 
 
 def cpu_name() -> str:
@@ -176,7 +170,7 @@ def ratios(case: Case, times: dict[str, float]) -> dict[str, str]:
 
 
 def scaling(_: Case, times: dict[str, float]) -> dict[str, str]:
-    return {"scaling": f"{times['batch, 1 thread'] / times['batch, 2 threads']:.2f}"}
+    return {"scaling": f"{times['ours, 1 thread'] / times['ours, 2 threads']:.2f}"}
 
 
 def report(seconds: float) -> str:
@@ -184,11 +178,7 @@ def report(seconds: float) -> str:
     images = [rng.integers(0, 256, (case.height, case.width, 3), dtype=np.uint8) for case in CASES]
     pairs = list(zip(CASES, images, strict=True))
     single = [(case, one_thread(case, image, seconds)) for case, image in pairs]
-    double = "\n".join(
-        f"\n## Two threads, batches of {count}\n\n"
-        + table([(case, two_threads(case, image, count, seconds)) for case, image in pairs], scaling)
-        for count in BATCHES
-    )
+    double = [(case, two_threads(case, image, seconds)) for case, image in pairs]
     packages = ("pillow", "torch", "torchvision", "opencv-python", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"""# Resize, crop, flip, float32
@@ -202,7 +192,10 @@ pixels. CPU: {cpu_name()}.
 {table(single, ratios)}
 
 "read once" is numpy touching every byte of the picture: the limit set by memory.
-{double}
+
+## Two threads
+
+{table(double, scaling)}
 """
 
 

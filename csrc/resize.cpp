@@ -1,12 +1,7 @@
 #include "resize.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <functional>
-#include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 namespace cyclegan_edge {
@@ -62,15 +57,9 @@ struct Workspace {
   }
 };
 
-// The calling thread's own, then one for each helper: helpers live for one call and would start with nothing.
-std::vector<std::unique_ptr<Workspace>>& workspaces() {
-  thread_local std::vector<std::unique_ptr<Workspace>> all;
-  return all;
-}
-
-Workspace& workspace(std::size_t index) {
-  while (workspaces().size() <= index) workspaces().push_back(std::make_unique<Workspace>());
-  return *workspaces()[index];
+Workspace& workspace() {
+  thread_local Workspace space;
+  return space;
 }
 
 // The band is a ring of groups: the horizontal pass writes a strip of them, the vertical pass reads those of one row.
@@ -168,40 +157,15 @@ void run(const Job& job, const Kernels& kernels, Workspace& space, Store store) 
   run_passes(rest, kernels, space, store);
 }
 
-// The part of the task's rows from `top` on, `height` of them.
-Task rows_of(const Task& task, int top, int height) {
-  Task part = task;
-  part.job.crop.top += top;
-  part.job.crop.height = height;
-  part.target.data = static_cast<std::uint8_t*>(task.target.data) + top * task.target.row;
-  return part;
-}
+}  // namespace
 
-constexpr int kFewestRows = 32;  // a part also computes rows its neighbour computes: the reach of the filter
-
-std::vector<Task> cut(const std::vector<Task>& tasks, int threads) {
-  const int parts = (threads + static_cast<int>(tasks.size()) - 1) / static_cast<int>(tasks.size());
-  if (parts == 1) return tasks;
-  std::vector<Task> all;
-  for (const Task& task : tasks) {
-    const int height = task.job.crop.height;
-    const int count = std::clamp(height / kFewestRows, 1, parts);
-    for (int k = 0; k < count; ++k) {
-      const int top = static_cast<int>(static_cast<long long>(height) * k / count);
-      const int end = static_cast<int>(static_cast<long long>(height) * (k + 1) / count);
-      all.push_back(rows_of(task, top, end - top));
-    }
-  }
-  return all;
-}
-
-void resize_one(const Task& task, const Kernels& kernels, Workspace& space) {
-  const Target& target = task.target;
+void resize(const Job& job, const Target& target, const Kernels& kernels) {
+  Workspace& space = workspace();
   std::uint8_t* const data = static_cast<std::uint8_t*>(target.data);
   if (target.format == Format::bytes) {
-    run(task.job, kernels, space, [&](const Span& span, int y) { kernels.vertical_bytes(span, data + y * target.row); });
+    run(job, kernels, space, [&](const Span& span, int y) { kernels.vertical_bytes(span, data + y * target.row); });
   } else {
-    run(task.job, kernels, space, [&](const Span& span, int y) {
+    run(job, kernels, space, [&](const Span& span, int y) {
       float* planes[kChannels];
       for (int channel = 0; channel < kChannels; ++channel)
         planes[channel] = reinterpret_cast<float*>(data + y * target.row + channel * target.plane);
@@ -209,38 +173,6 @@ void resize_one(const Task& task, const Kernels& kernels, Workspace& space) {
     });
   }
   space.trim();
-}
-
-}  // namespace
-
-void resize(const Task& task, const Kernels& kernels) { resize_one(task, kernels, workspace(0)); }
-
-// Threads live for one call: a pool would not survive the fork of a data loader's workers.
-void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kernels) {
-  if (tasks.empty()) return;
-  const std::vector<Task> parts = cut(tasks, threads);
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> out_of_memory{false};
-  const auto work = [&](Workspace& space) {
-    try {
-      for (std::size_t i = next++; i < parts.size(); i = next++) resize_one(parts[i], kernels, space);
-    } catch (const std::bad_alloc&) {
-      out_of_memory = true;
-    }
-  };
-  const std::size_t count = std::min(static_cast<std::size_t>(threads), parts.size());
-  workspace(count - 1);  // no more are made below: references stay good
-  std::vector<std::thread> helpers;
-  for (std::size_t i = 1; i < count; ++i) {
-    try {
-      helpers.emplace_back(work, std::ref(workspace(i)));
-    } catch (const std::system_error&) {
-      break;  // no more threads to be had: those that run do the rest
-    }
-  }
-  work(workspace(0));
-  for (std::thread& helper : helpers) helper.join();
-  if (out_of_memory) throw std::bad_alloc();
 }
 
 }  // namespace cyclegan_edge

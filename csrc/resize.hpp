@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <vector>
 
 #include "image.hpp"
 #include "kernels.hpp"
@@ -31,16 +29,8 @@ struct Target {
   std::ptrdiff_t plane = 0;  // floats only
 };
 
-struct Task {
-  Job job;
-  Target target;
-};
-
-// Preconditions: no empty side, no side above kLargestSide, targets do not overlap anything.
-// Throws std::bad_alloc, nothing else.
-void resize(const Task& task, const Kernels& kernels);
-
-// The same on up to `threads` threads, the caller's among them. Pictures are cut into parts when they are fewer than that.
-void resize_all(const std::vector<Task>& tasks, int threads, const Kernels& kernels);
+// Preconditions: no empty side, no side above kLargestSide, the target does not overlap the source.
+// Throws std::bad_alloc, nothing else. Several threads may call it at once.
+void resize(const Job& job, const Target& target, const Kernels& kernels);
 
 }  // namespace cyclegan_edge

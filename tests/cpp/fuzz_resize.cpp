@@ -55,7 +55,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   job.bgr = flags & 2;
   const auto at = flags & 4 ? Guarded::At::end : Guarded::At::start;
   const Format format = flags & 8 ? Format::floats : Format::bytes;
-  const int threads = 1 + (flags >> 4 & 3);
   const std::ptrdiff_t item = format == Format::floats ? sizeof(float) : 3;
   const std::ptrdiff_t stride = width * 3 + (flags & 64 ? input.number(0, 64) : 0);
 
@@ -67,10 +66,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::ptrdiff_t row = job.crop.width * item;
   const std::size_t count = static_cast<std::size_t>(row * job.crop.height * (format == Format::floats ? 3 : 1));
   std::vector<std::uint8_t> expected(count);
-  resize({job, {expected.data(), format, row, row * job.crop.height}}, kScalarKernels);
+  resize(job, {expected.data(), format, row, row * job.crop.height}, kScalarKernels);
   for (const Kernels* kernels : available_kernels()) {
     const Guarded target(count, at);
-    resize_all({{job, {target.data(), format, row, row * job.crop.height}}}, threads, *kernels);
+    resize(job, {target.data(), format, row, row * job.crop.height}, *kernels);
     if (std::memcmp(expected.data(), target.data(), count) != 0) std::abort();
   }
   return 0;

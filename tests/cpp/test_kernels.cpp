@@ -50,12 +50,12 @@ constexpr Known kKnown[] = {
 };
 
 void resize_to_bytes(const Job& job, void* target, const Kernels& kernels) {
-  resize({job, {target, Format::bytes, job.crop.width * 3}}, kernels);
+  resize(job, {target, Format::bytes, job.crop.width * 3}, kernels);
 }
 
 void resize_to_floats(const Job& job, void* target, const Kernels& kernels) {
   const std::ptrdiff_t row = job.crop.width * static_cast<std::ptrdiff_t>(sizeof(float));
-  resize({job, {target, Format::floats, row, row * job.crop.height}}, kernels);
+  resize(job, {target, Format::floats, row, row * job.crop.height}, kernels);
 }
 
 void test_known_sums(const Kernels& kernels) {
