@@ -75,7 +75,7 @@ def settings(case: Case, way: str) -> TrainConfig:
         "generator.blocks": case.blocks,
         "discriminator.width": case.width,
     }
-    config = load_settings(TrainConfig, None, WAYS[way], known=given)
+    config = load_settings(TrainConfig, None, WAYS[way], overrides=given)
     return replace(config, speed=PLAIN) if way == "plain" else config
 
 

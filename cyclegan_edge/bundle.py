@@ -17,16 +17,14 @@ Everything in the folder is data from outside: the manifest is checked field by 
 """
 
 import json
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 from cyclegan_edge.contract import MULTIPLE, Direction, GraphPrecision, Interface, Precision
-from cyclegan_edge.errors import BundleError
+from cyclegan_edge.errors import BundleError, ConfigError
 from cyclegan_edge.files import atomic_file, newest, sha256
+from cyclegan_edge.schema import from_mapping
 
 MANIFEST = "manifest.json"
 SCHEMA = 3  # raised when a field changes its meaning or goes away
@@ -35,7 +33,6 @@ Format = Literal["onnx", "tensorrt", "ncnn"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,7 +210,10 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(
             f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version."
         )
-    manifest = _parse(Manifest, content, str(path))
+    try:
+        manifest = from_mapping(Manifest, content)
+    except ConfigError as error:
+        raise BundleError(f"{path} is not a manifest of this version: {error} Export the model again.") from error
     if not MULTIPLE <= manifest.multiple <= _MAX_MULTIPLE or manifest.multiple % MULTIPLE:
         raise BundleError(
             f"{path} has the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to "
@@ -239,45 +239,3 @@ def newest_bundle(models: Path) -> Path:
             f"There is no exported model in {models}; make one with `cyclegan-edge export`, or name its folder."
         )
     return found
-
-
-def _parse(kind: type[T], value: object, where: str) -> T:
-    """Build the value of type `kind` from JSON, refusing unknown keys, missing keys and wrong types by name."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
-    if origin is Literal and value in arguments:
-        return cast("T", value)
-    if origin is types.UnionType:  # X | None, the only union here
-        inner = next(argument for argument in arguments if argument is not types.NoneType)
-        return cast("T", None if value is None else _parse(inner, value, where))
-    if origin is tuple and isinstance(value, list):
-        inner_types = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(inner_types) == len(value):
-            return cast("T", tuple(_parse(inner, item, where) for inner, item in zip(inner_types, value, strict=True)))
-    if origin is dict and isinstance(value, dict):
-        return cast("T", {str(key): _parse(arguments[1], item, f"{where}: {key}") for key, item in value.items()})
-    if kind is Any:
-        return cast("T", value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return cast("T", float(value))
-    if kind in (bool, int, str) and type(value) is kind:
-        return value
-    raise BundleError(
-        f"{where} has the value {value!r:.80}, expected {getattr(kind, '__name__', kind)}; export the model again."
-    )
-
-
-def _parse_dataclass(kind: type[T], value: object, where: str) -> T:
-    if not isinstance(value, Mapping):
-        raise BundleError(f"{where} holds {type(value).__name__}, expected an object; export the model again.")
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(set(value) - set(hints)):
-        raise BundleError(
-            f"{where} has the unknown entry {unknown[0]!r}; it was made by another version, export the model again."
-        )
-    required = {item.name for item in fields(cast("Any", kind)) if item.default is item.default_factory is MISSING}
-    missing = sorted(name for name in required if name not in value)
-    if missing:
-        raise BundleError(f"{where} lacks the entry {missing[0]!r}; export the model again.")
-    return kind(**{name: _parse(hints[name], item, f"{where}: {name}") for name, item in value.items()})

@@ -1,22 +1,18 @@
-"""Settings: a TOML file and `key=value` overrides become one frozen dataclass, or one sentence that says what is wrong.
+"""Settings: a TOML file and `key=value` assignments become one frozen dataclass, or a sentence that says what is wrong.
 
     load_settings(TrainConfig, Path("horses.toml"), ["size=128", "generator.blocks=6"])
 
-A field that is a dataclass itself is a table in TOML and a dotted name in an override. Unknown names are refused with
-the nearest known one. Values are checked against the field's annotation: int, float (an int will do), bool, str,
-pathlib.Path, Literal of strings, and any of those `| None`.
+A field that is a dataclass itself is a table in TOML and a dotted name in an assignment. schema.py says what else a
+field may be; an unknown name is refused with the nearest known one.
 """
 
-import difflib
 import sys
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.schema import from_mapping, to_mapping
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,43 +25,25 @@ T = TypeVar("T")
 def load_settings(
     kind: type[T],
     path: Path | None = None,
-    overrides: Sequence[str] = (),
+    assignments: Sequence[str] = (),
     *,
     base: Mapping[str, object] | None = None,
-    known: Mapping[str, object] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> T:
-    """Build a `kind` from `base`, the TOML file `path`, `overrides` ("key=value"), and `known`; the later ones win.
+    """Build a `kind` from `base`, the TOML file `path`, `assignments` ("key=value"), and `overrides`: later ones win.
 
-    Raises ConfigError for a missing or malformed file, an unknown name, a wrong type, or what `kind` itself refuses.
+    Names in mappings may be dotted ("generator.width") or nested ({"generator": {"width": 64}}). Raises ConfigError for
+    a missing or malformed file, an unknown name, a wrong type, or what `kind` itself refuses.
     """
     values = _flat(base or {})
     if path is not None:
         values.update(_flat(_read_toml(path)))
-    for override in overrides:
-        name, equals, text = override.partition("=")
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"The setting {override!r} has no value, expected key=value, for instance size=128.")
+            raise ConfigError(f"The setting {assignment!r} has no value, expected key=value, for instance size=128.")
         values[name.strip()] = _read_value(text.strip())
-    return from_mapping(kind, {**values, **_flat(known or {})})
-
-
-def from_mapping(kind: type[T], values: Mapping[str, object]) -> T:
-    """Build a `kind` from names and values of a file or a checkpoint; see `load_settings` for what is refused.
-
-    Names may be dotted ("generator.width") or nested ({"generator": {"width": 64}}).
-    """
-    known = list(_names(kind))
-    flat = _flat(values)
-    for name in flat:
-        if name not in known:
-            raise ConfigError(f"There is no setting {name!r}; {_hint(name, known)}")
-    built: T = _build(kind, flat, "")
-    return built
-
-
-def to_mapping(config: object) -> dict[str, object]:
-    """The settings as plain values that TOML, JSON and a checkpoint can hold; `from_mapping` reads them back."""
-    return {field.name: _plain(getattr(config, field.name)) for field in fields(typing.cast("Any", config))}
+    return from_mapping(kind, _nested({**values, **_flat(overrides or {})}))
 
 
 def to_toml(config: object) -> str:
@@ -84,46 +62,6 @@ def changed(before: object, after: object) -> list[str]:
     return [name for name in old if old[name] != new[name]]
 
 
-def _build(kind: Any, flat: Mapping[str, object], prefix: str) -> Any:
-    values: dict[str, object] = {}
-    for name, hint in _hints(kind).items():
-        if is_dataclass(hint):
-            values[name] = _build(hint, flat, f"{prefix}{name}.")
-        elif prefix + name in flat:
-            values[name] = _convert(prefix + name, flat[prefix + name], hint)
-    missing = [field.name for field in fields(kind) if field.name not in values and _is_required(field)]
-    if missing:
-        raise ConfigError(f"The setting {prefix + missing[0]!r} is missing; give it a value.")
-    return kind(**values)
-
-
-def _is_required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
-
-
-def _names(kind: Any, prefix: str = "") -> Iterator[str]:
-    for name, hint in _hints(kind).items():
-        if is_dataclass(hint):
-            yield from _names(hint, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    """The nearest known name; `width` finds `generator.width`, `blcoks` finds `generator.blocks`."""
-    last = [one.rpartition(".")[2] for one in known]
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean {near[0]!r}?"
-    if near := difflib.get_close_matches(name.rpartition(".")[2], last, n=1):
-        return f"did you mean {' or '.join(repr(one) for one in known if one.rpartition('.')[2] == near[0])}?"
-    return f"known are {', '.join(known)}."
-
-
 def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in values.items():
@@ -131,10 +69,17 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _plain(value: object) -> object:
-    if is_dataclass(value):
-        return to_mapping(value)
-    return str(value) if isinstance(value, Path) else value
+def _nested(flat: Mapping[str, object]) -> dict[str, object]:
+    """{"generator.width": 64} -> {"generator": {"width": 64}}."""
+    values: dict[str, object] = {}
+    tables: dict[str, dict[str, object]] = {}
+    for name, value in flat.items():
+        table, dot, rest = name.partition(".")
+        if dot:
+            tables.setdefault(table, {})[rest] = value
+        else:
+            values[name] = value
+    return {**{name: _nested(table) for name, table in tables.items()}, **values}
 
 
 def _line(name: str, value: object) -> str:
@@ -165,22 +110,3 @@ def _read_value(text: str) -> object:
 
 def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-
-
-def _convert(name: str, value: object, hint: Any) -> object:
-    choices = typing.get_args(hint)
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        if value is None or value == "none":
-            return None
-        return _convert(name, value, next(choice for choice in choices if choice is not types.NoneType))
-    if typing.get_origin(hint) is Literal:
-        if value in choices:
-            return value
-        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}.")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is Path and isinstance(value, str | Path):
-        return Path(value)
-    if type(value) is hint:
-        return value
-    raise ConfigError(f"{name} is {value!r}, expected a value of type {getattr(hint, '__name__', hint)}.")

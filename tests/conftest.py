@@ -72,7 +72,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in write_dataset(place / "scenes", train=2, test=4, size=48):
         pass
     settings = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "device=cpu"]
-    config = load_settings(TrainConfig, None, settings, known={"data": str(place / "scenes")})
+    config = load_settings(TrainConfig, None, settings, overrides={"data": str(place / "scenes")})
     return save_checkpoint(place / "runs" / "tiny", config, new_state(config, torch.device("cpu")))
 
 

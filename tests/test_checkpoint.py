@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def small(*overrides: str) -> TrainConfig:
     tiny = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4"]
-    return load_settings(TrainConfig, None, [*tiny, *overrides], known={"data": "none"})
+    return load_settings(TrainConfig, None, [*tiny, *overrides], overrides={"data": "none"})
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_and_one_sentence(

@@ -143,7 +143,7 @@ def test_a_second_run_gets_its_own_folder(place: Path) -> None:
     [
         (["train"], "error: No data: name the folder that holds trainA/ and trainB/"),
         (["train", "nowhere"], "has no folder trainA, expected trainA and trainB"),
-        (["train", "scenes", "--set", "blcoks=6"], "There is no setting 'blcoks'; did you mean 'generator.blocks'?"),
+        (["train", "scenes", "--set", "blcoks=6"], "blcoks is unknown; did you mean 'generator.blocks'?"),
         (
             ["train", "scenes", "--size", "250"],
             "size is 250, but the resnet generator needs a multiple of 4 from 32 on; try 248",

@@ -66,7 +66,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):
         write_image(data / "testA" / f"{number}.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
     overrides = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4"]
-    config = load_settings(TrainConfig, None, overrides, known={"data": str(data)})
+    config = load_settings(TrainConfig, None, overrides, overrides={"data": str(data)})
     return save_checkpoint(folder, config, new_state(config, torch.device("cpu")))
 
 

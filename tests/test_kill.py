@@ -50,7 +50,7 @@ for line in sys.stdin:
         continue
     if order["half"]:
         torch.save = save_half
-    config = load_settings(TrainConfig, known=order["config"])
+    config = load_settings(TrainConfig, overrides=order["config"])
     run = Path(order["run"])
     pairs = FolderPairs(find_pictures(Path(config.data)), config.seed)
     for number, _ in enumerate(fit(config, pairs, run, resume=find_checkpoint(run))):

@@ -94,7 +94,7 @@ def checkpoint(place: Path, name: str) -> Path:
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
-    config = load_settings(TrainConfig, None, ["batch=3"], known={"data": "none", "device": "cpu"})
+    config = load_settings(TrainConfig, None, ["batch=3"], overrides={"data": "none", "device": "cpu"})
 
     with pytest.raises(ConfigError, match="batch is 3, but 2 processes share it; set batch=2 or another multiple"):
         choose_speed(config, Ranks(0, 2))

@@ -28,7 +28,7 @@ WAYS: dict[str, tuple[SpeedConfig, float]] = {  # and how far its gradients may 
 
 def settings(*overrides: str) -> TrainConfig:
     small = ["size=32", "generator.width=4", "generator.blocks=2", "discriminator.width=4", "device=cpu"]
-    return load_settings(TrainConfig, None, [*small, *overrides], known={"data": "none"})
+    return load_settings(TrainConfig, None, [*small, *overrides], overrides={"data": "none"})
 
 
 def prepared(config: TrainConfig, batch: int = 1) -> tuple[TrainState, Step]:

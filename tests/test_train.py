@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(data: Path, **settings: object) -> TrainConfig:
     given = {name.replace("__", "."): value for name, value in settings.items()}
-    return load_settings(TrainConfig, known={**SMALL, "data": str(data), **given})
+    return load_settings(TrainConfig, overrides={**SMALL, "data": str(data), **given})
 
 
 def pairs_of(config: TrainConfig) -> FolderPairs:

@@ -183,7 +183,7 @@ def test_a_generator_without_norms_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
-    config = load_settings(TrainConfig, known={"data": str(tmp_path / "data"), **TINY})
+    config = load_settings(TrainConfig, overrides={"data": str(tmp_path / "data"), **TINY})
     checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
     _, expected, _ = load_generator(checkpoint, "ba")
 
@@ -198,7 +198,7 @@ def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
 
 
 def test_what_a_file_of_ours_says_itself_cannot_be_said_otherwise(tmp_path: Path) -> None:
-    config = load_settings(TrainConfig, known={"data": str(tmp_path), **TINY})
+    config = load_settings(TrainConfig, overrides={"data": str(tmp_path), **TINY})
     checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
 
     with pytest.raises(ConfigError, match=r"size is 64, but .* was trained at 32 px"):

@@ -21,7 +21,7 @@ from torch import nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.settings import from_mapping, to_mapping
+from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.networks import new_generator
 from cyclegan_edge.train.state import TrainState, new_state

@@ -21,7 +21,8 @@ from torchvision.utils import make_grid
 
 from cyclegan_edge.files import atomic_file
 from cyclegan_edge.images import write_image
-from cyclegan_edge.settings import to_mapping, to_toml
+from cyclegan_edge.schema import to_mapping
+from cyclegan_edge.settings import to_toml
 from cyclegan_edge.train.best import Judge
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig

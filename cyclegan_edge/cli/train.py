@@ -147,7 +147,7 @@ def _start(
             "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
         )
     base = next((values for key, values in PRESETS.items() if key == preset), {})
-    settings = load_settings(TrainConfig, config, overrides, base=base, known=known)
+    settings = load_settings(TrainConfig, config, overrides, base=base, overrides=known)
     return RUNS / (name or Path(settings.data).resolve().name.partition(".")[0] or "shards"), settings
 
 
@@ -155,7 +155,8 @@ def _find_run(
     name: str | None, config: Path | None, overrides: list[str], known: dict[str, object]
 ) -> "tuple[Path, TrainConfig, Path]":
     from cyclegan_edge.files import newest
-    from cyclegan_edge.settings import changed, load_settings, to_mapping
+    from cyclegan_edge.schema import to_mapping
+    from cyclegan_edge.settings import changed, load_settings
     from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
     from cyclegan_edge.train.config import TrainConfig
 
@@ -170,7 +171,7 @@ def _find_run(
     rules = {"schedule.epochs": None, "schedule.steps": None, "schedule.minutes": None}
     if rules.keys() & known.keys():  # another rule takes the place of the old one
         known = {**rules, **known}
-    settings = load_settings(TrainConfig, config, overrides, base=to_mapping(before), known=known)
+    settings = load_settings(TrainConfig, config, overrides, base=to_mapping(before), overrides=known)
     different = changed(before, settings)
     if fixed := [key for key in different if key in _FIXED or key.startswith(tuple(k for k in _FIXED if "." in k))]:
         raise ConfigError(

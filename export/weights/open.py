@@ -21,7 +21,7 @@ from cyclegan_edge.export.weights.generators import ResnetLayout, to_plain
 from cyclegan_edge.export.weights.read import flatten, read_content, write_safetensors
 from cyclegan_edge.export.weights.recognise import NormChoice, choose_generator, recognise
 from cyclegan_edge.files import sha256
-from cyclegan_edge.settings import from_mapping, to_mapping
+from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
