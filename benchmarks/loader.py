@@ -24,8 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from cyclegan_edge.images import list_images, read_image
-from cyclegan_edge.train.cache import PictureCache
-from cyclegan_edge.train.data import Crops, FolderPairs, PicturesConfig, Read, batches, find_pictures
+from cyclegan_edge.train.data.cache import PictureCache
+from cyclegan_edge.train.data.crops import Crops, PicturesConfig
+from cyclegan_edge.train.data.folders import FolderPairs, Read, find_pictures
+from cyclegan_edge.train.data.loader import batches
 
 REPORT = Path(__file__).with_suffix(".md")
 ROUNDS = 3  # the loaders take turns; the median round counts

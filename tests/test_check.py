@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import write_image
-from cyclegan_edge.train import check as module
-from cyclegan_edge.train.check import FolderReport, check
+from cyclegan_edge.train.data import check as module
+from cyclegan_edge.train.data.check import FolderReport, check
 
 
 @pytest.fixture

@@ -13,26 +13,17 @@ import torch
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.preprocess import resize_crop
-from cyclegan_edge.train.cache import CacheKind, PictureCache
-from cyclegan_edge.train.data import (
-    Batch,
-    Crops,
-    FolderPairs,
-    Mode,
-    PictureFolders,
-    PicturesConfig,
-    Read,
-    batches,
-    find_pictures,
-    load_batch,
-)
+from cyclegan_edge.train.data.cache import CacheKind, PictureCache
+from cyclegan_edge.train.data.crops import Crops, Mode, PicturesConfig
+from cyclegan_edge.train.data.folders import FolderPairs, PictureFolders, Read, find_pictures
+from cyclegan_edge.train.data.loader import PairBatch, batches, load_batch
 
 CROPS = Crops(pictures=PicturesConfig(), load_size=36, size=32, multiple=4, seed=0)
 
 
 def crops_of(
     folders: PictureFolders, crops: Crops, first: int, count: int, *, seed: int = 0, read: Read = read_image
-) -> Batch:
+) -> PairBatch:
     return load_batch(list(islice(FolderPairs(folders, seed, read).stream(first), count)), crops)
 
 
@@ -122,7 +113,7 @@ def test_processes_share_the_batch_of_one(data: Path, ranks: int) -> None:
     whole = list(islice(batches(pairs, CROPS, batch=4, start=8, workers=0), 3))
 
     shares = [
-        list(islice(batches(pairs, CROPS, batch=4, start=8, workers=0, rank=rank, ranks=ranks), 3))
+        list(islice(batches(pairs, CROPS, batch=4, start=8, workers=0, rank=rank, world_size=ranks), 3))
         for rank in range(ranks)
     ]
 
@@ -205,7 +196,7 @@ def test_a_cached_picture_is_decoded_once(
     def decode_again(path: Path) -> None:
         raise AssertionError(path)
 
-    monkeypatch.setattr("cyclegan_edge.train.cache.read_image", decode_again)
+    monkeypatch.setattr("cyclegan_edge.train.data.cache.read_image", decode_again)
 
     assert cache.read(data / "trainA" / "0.png").shape == (40, 50, 3)
 
@@ -253,7 +244,7 @@ def test_unreadable_files_are_left_out_by_name(data: Path) -> None:
     (data / "trainA" / "broken.jpg").write_bytes(b"no picture")
     heard: list[tuple[int, int]] = []
 
-    folders = find_pictures(data, report=lambda done, total: heard.append((done, total)))
+    folders = find_pictures(data, on_progress=lambda done, total: heard.append((done, total)))
 
     assert len(folders.a) == 5
     assert [path.name for path, _ in folders.skipped] == ["broken.jpg"]

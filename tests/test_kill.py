@@ -27,7 +27,7 @@ import torch
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.data import FolderPairs, find_pictures
+from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.loop import fit
 
 def say(**what):

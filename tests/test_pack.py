@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import DataError, SinkError
 from cyclegan_edge.images import decode_image, read_image, write_image
-from cyclegan_edge.train import pack as module
-from cyclegan_edge.train.pack import pack
+from cyclegan_edge.train.data import pack as module
+from cyclegan_edge.train.data.pack import pack
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cyclegan_edge.errors import DataError
-from cyclegan_edge.train import shard_index
-from cyclegan_edge.train.shard_index import Listed, find_shards, index_text, is_shards, parse_index
+from cyclegan_edge.train.data import shard_index
+from cyclegan_edge.train.data.shard_index import Listed, find_shards, index_text, is_shards, parse_index
 
 WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
 

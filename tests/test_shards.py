@@ -14,11 +14,11 @@ import pytest
 
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import encode_image
-from cyclegan_edge.train import shards as module
-from cyclegan_edge.train.pack import pack
-from cyclegan_edge.train.shard_index import Shard, find_shards
-from cyclegan_edge.train.shards import ShardPairs, shuffled
-from cyclegan_edge.train.tars import Entry, entries
+from cyclegan_edge.train.data import shards as module
+from cyclegan_edge.train.data.pack import pack
+from cyclegan_edge.train.data.shard_index import Shard, find_shards
+from cyclegan_edge.train.data.shards import ShardPairs, shuffled
+from cyclegan_edge.train.data.tars import Entry, entries
 
 WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
 
@@ -230,7 +230,7 @@ def test_packed_folders_stream_back_pixel_for_pixel(tmp_path: Path, rng: np.rand
 
 def test_webdataset_is_only_imported_when_shards_are_opened() -> None:
     code = (
-        "import sys, cyclegan_edge.train.shards, cyclegan_edge.train.pack, cyclegan_edge.cli;"
+        "import sys, cyclegan_edge.train.data.shards, cyclegan_edge.train.data.pack, cyclegan_edge.cli;"
         "assert not {'webdataset', 'torch'} & set(sys.modules)"
     )
 
@@ -241,7 +241,7 @@ def test_webdataset_is_only_imported_when_shards_are_opened() -> None:
 def test_without_the_library_the_command_names_the_extra(tmp_path: Path, folder: Path, missing: str) -> None:
     from cyclegan_edge.cli import EXTRAS
 
-    code = f"import sys; sys.modules[{missing!r}] = None; from cyclegan_edge.train.shards import ShardPairs;"
+    code = f"import sys; sys.modules[{missing!r}] = None; from cyclegan_edge.train.data.shards import ShardPairs;"
     code += f"ShardPairs.open({str(folder / '{0..3}.tar')!r}, seed=0)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from cyclegan_edge.errors import DataError
-from cyclegan_edge.train import tars
-from cyclegan_edge.train.tars import Entry, entries
+from cyclegan_edge.train.data import tars
+from cyclegan_edge.train.data.tars import Entry, entries
 
 WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
 

@@ -12,7 +12,7 @@ from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.data import FolderPairs, find_pictures
+from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.loop import Progress, _Feed, choose_device, fit
 
 CPU = torch.device("cpu")

@@ -13,7 +13,9 @@ import torch
 
 from cyclegan_edge.images import write_image
 from cyclegan_edge.train.config import OptimiserConfig, TrainConfig
-from cyclegan_edge.train.data import Crops, FolderPairs, batches, find_pictures
+from cyclegan_edge.train.data.crops import Crops
+from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
+from cyclegan_edge.train.data.loader import batches
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
 from cyclegan_edge.train.speed import PLAIN, resolve
 from cyclegan_edge.train.state import new_state

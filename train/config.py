@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from cyclegan_edge.errors import ConfigError
-from cyclegan_edge.train.data import PicturesConfig
+from cyclegan_edge.train.data.crops import PicturesConfig
 from cyclegan_edge.train.evaluate.quality import Metric
 from cyclegan_edge.train.losses import ObjectiveConfig
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, Start

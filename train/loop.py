@@ -10,7 +10,9 @@ import torch
 from cyclegan_edge.errors import ConfigError, TrainError
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.data import Batch, Crops, Pairs, batches
+from cyclegan_edge.train.data.crops import Crops
+from cyclegan_edge.train.data.loader import PairBatch, batches
+from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.outputs import Outputs, gradient_norms, memory
 from cyclegan_edge.train.ranks import Ranks
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
@@ -141,7 +143,7 @@ def fit(
             outputs.close()
 
 
-def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *, pin: bool) -> Iterator[Batch]:
+def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *, pin: bool) -> Iterator[PairBatch]:
     crops = Crops(
         pictures=config.pictures,
         load_size=config.load_size,
@@ -156,7 +158,7 @@ def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *
         start=state.pairs,
         workers=config.pictures.workers,
         rank=ranks.rank,
-        ranks=ranks.count,
+        world_size=ranks.count,
         pin=pin,
     )
 
@@ -167,15 +169,15 @@ class _Feed:
     On CUDA a stream of its own copies the next batch while the step that was launched before computes.
     """
 
-    def __init__(self, loader: Iterator[Batch], device: torch.device) -> None:
+    def __init__(self, loader: Iterator[PairBatch], device: torch.device) -> None:
         self._loader, self._device = loader, device
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._ahead: Batch | None = None
+        self._ahead: PairBatch | None = None
         self._waiting, self._since = 0.0, time.monotonic()
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> PairBatch:
         batch = self._ahead or self._loaded()
         self._ahead = None
         if self._stream is not None:
@@ -199,7 +201,7 @@ class _Feed:
     def close(self) -> None:
         self._loader.close()  # type: ignore[attr-defined]  # it is a generator
 
-    def _loaded(self) -> Batch:
+    def _loaded(self) -> PairBatch:
         began = time.monotonic()
         real_a, real_b = next(self._loader)
         self._waiting += time.monotonic() - began

@@ -12,7 +12,7 @@ from rich.table import Table
 from cyclegan_edge.cli.console import console, progress_bar
 
 if TYPE_CHECKING:
-    from cyclegan_edge.train.check import Report
+    from cyclegan_edge.train.data.check import Report
 
 _SHOWN = 10  # sentences of a kind
 
@@ -39,7 +39,7 @@ def check(
 
     The exit code is 1 when something should be fixed.
     """
-    from cyclegan_edge.train.check import check as look
+    from cyclegan_edge.train.data.check import check as look
 
     with progress_bar() as bar:
         task = bar.add_task("reading", note="", total=None)
@@ -69,7 +69,7 @@ def pack(
     ] = "keep",
 ) -> None:
     """Pack the pictures of DIR into WebDataset shards, for data that is read over a network or larger than a disk."""
-    from cyclegan_edge.train.pack import pack as write
+    from cyclegan_edge.train.data.pack import pack as write
 
     with progress_bar() as bar:
         task = bar.add_task("packing", note="", total=None)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from cyclegan_edge.train.config import TrainConfig
-    from cyclegan_edge.train.data import Pairs, PictureFolders
+    from cyclegan_edge.train.data.folders import PictureFolders
+    from cyclegan_edge.train.data.pairs import Pairs
     from cyclegan_edge.train.loop import Progress
     from cyclegan_edge.train.ranks import Ranks
 
@@ -184,12 +185,12 @@ def _find_run(
 
 
 def _pairs(settings: "TrainConfig") -> "Pairs":
-    from cyclegan_edge.train.cache import PictureCache
-    from cyclegan_edge.train.data import FolderPairs, find_pictures
-    from cyclegan_edge.train.shard_index import is_shards
+    from cyclegan_edge.train.data.cache import PictureCache
+    from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
+    from cyclegan_edge.train.data.shard_index import is_shards
 
     if is_shards(settings.data):
-        from cyclegan_edge.train.shards import ShardPairs  # webdataset: only when needed
+        from cyclegan_edge.train.data.shards import ShardPairs  # webdataset: only when needed
 
         shards = ShardPairs.open(settings.data, seed=settings.seed, warn=_warn)
         a, b = shards.counts.values()
@@ -202,7 +203,7 @@ def _pairs(settings: "TrainConfig") -> "Pairs":
             Path(settings.data),
             workers=settings.pictures.workers,
             read=cache.read,
-            report=lambda done, total: bar.update(task, completed=done, total=total),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _name_skipped(folders)
     console.print(f"{len(folders.a)} pictures of A, {len(folders.b)} of B, {len(folders)} pairs an epoch.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.contract import Translate
-from cyclegan_edge.train.data import LUMA
+from cyclegan_edge.train.data.crops import LUMA
 
 
 class PictureGenerator(nn.Module):

@@ -16,8 +16,7 @@ from typing import IO, Any
 
 from cyclegan_edge.errors import DataError, first_line
 from cyclegan_edge.images import MAX_BYTES, SUFFIXES
-
-DOMAINS = ("trainA", "trainB")
+from cyclegan_edge.train.data.pairs import DOMAINS
 
 _HEADERS = 1 << 20  # bytes of headers before an entry, and what tarfile reads ahead
 _CURL = {6: "no such host", 7: "no connection", 18: "the transfer broke off", 22: "the server does not give it"}

@@ -20,9 +20,8 @@ from typing import Any, Literal
 from cyclegan_edge.errors import DataError, ImageError, SinkError
 from cyclegan_edge.files import atomic_folder
 from cyclegan_edge.images import decode_image, encode_image, list_images, read_encoded
-from cyclegan_edge.train.check import FEWEST
-from cyclegan_edge.train.shard_index import INDEX, Listed, index_text
-from cyclegan_edge.train.tars import DOMAINS
+from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES
+from cyclegan_edge.train.data.shard_index import INDEX, Listed, index_text
 
 PackFormat = Literal["keep", "jpeg"]
 
@@ -205,9 +204,9 @@ def _tar(path: Path) -> Iterator[Any]:
 def _refuse_few(data: Path, shards: Sequence[Listed], left_out: Sequence[_LeftOut]) -> None:
     for domain in DOMAINS:
         count = sum(shard.counts[domain] for shard in shards)
-        if count < FEWEST:
+        if count < MIN_PICTURES:
             reasons = "; ".join(reason for path, reason in left_out if path.parent.name == domain)
             raise DataError(
-                f"{data / domain} holds {count} readable pictures, expected at least {FEWEST}; "
+                f"{data / domain} holds {count} readable pictures, expected at least {MIN_PICTURES}; "
                 f"add JPEG or PNG files{f' ({reasons})' if reasons else ''}."
             )

@@ -18,9 +18,9 @@ import numpy as np
 
 from cyclegan_edge.errors import DataError, ImageError, TruncatedError
 from cyclegan_edge.images import inspect_image, list_images, read_encoded
+from cyclegan_edge.train.data.pairs import MIN_PICTURES
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
-FEWEST = 2  # readable pictures a training folder must have
 SCHEMA = 1  # of `as_json`
 
 
@@ -88,9 +88,9 @@ class Report:
         found = {folder.name: folder for folder in self.folders}
         few = [
             f"{name} holds {len(found[name].pictures) if name in found else 0} readable pictures, "
-            f"expected at least {FEWEST}; add JPEG or PNG files."
+            f"expected at least {MIN_PICTURES}; add JPEG or PNG files."
             for name in FOLDERS[:2]
-            if name not in found or len(found[name].pictures) < FEWEST
+            if name not in found or len(found[name].pictures) < MIN_PICTURES
         ]
         corrupt = [broken.reason for folder in self.folders for broken in folder.corrupt]
         leaks = [

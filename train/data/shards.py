@@ -19,21 +19,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-import numpy as np
-import numpy.typing as npt
-
+from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError, ImageError
 from cyclegan_edge.images import decode_image
-from cyclegan_edge.train.check import FEWEST
-from cyclegan_edge.train.shard_index import Shard, find_shards
-from cyclegan_edge.train.tars import DOMAINS, entries
+from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair
+from cyclegan_edge.train.data.shard_index import Shard, find_shards
+from cyclegan_edge.train.data.tars import entries
 
 BUFFER = 256  # pictures: 5 MB for those of 20 kB, 1.3 GB for those of 5 MB, twice
 
 _SUBSTITUTES = 8  # pictures that are tried in place of a damaged one
-
-Picture = npt.NDArray[np.uint8]
-Decode = Callable[[], Picture]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +60,9 @@ class ShardPairs:
             )
         self.counts = {domain: sum(shard.counts[domain] for shard in shards) for domain in DOMAINS}
         for domain, count in self.counts.items():
-            if count < FEWEST:
+            if count < MIN_PICTURES:
                 raise DataError(
-                    f"The shards hold {count} pictures of {domain}, expected at least {FEWEST}; "
+                    f"The shards hold {count} pictures of {domain}, expected at least {MIN_PICTURES}; "
                     f"their names must lead through a folder {domain}, as in {domain}/1.jpg."
                 )
         self._shards = tuple(shards)
@@ -93,7 +88,7 @@ class ShardPairs:
         """How many damaged pictures were met so far."""
         return len(self._damaged)
 
-    def stream(self, start: int, *, step: int = 1) -> Generator[tuple[int, Decode, Decode], None, None]:
+    def stream(self, start: int, *, step: int = 1) -> Generator[Pair, None, None]:
         """Every `step`-th pair from position `start` on, without end: (position, decode A, decode B).
 
         The decoders give uint8 (H, W, 3) RGB. A damaged picture is replaced by the next sound one of its stream, so
@@ -104,7 +99,7 @@ class ShardPairs:
         with closing(self._pictures(DOMAINS[0], start)) as ours, closing(self._pictures(DOMAINS[1], start)) as theirs:
             for position, (a, b) in enumerate(zip(ours, theirs, strict=True), start):
                 if (position - start) % step == 0:
-                    yield position, partial(self._decode, a), partial(self._decode, b)
+                    yield Pair(position, partial(self._decode, a), partial(self._decode, b))
 
     def _pictures(self, domain: str, start: int) -> Generator[tuple[_Encoded, ...], None, None]:
         """The stream of a domain from `start` on: each picture with those that would stand in for it."""

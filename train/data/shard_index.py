@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from cyclegan_edge.errors import DataError, first_line
-from cyclegan_edge.train.tars import DOMAINS, entries, opened
+from cyclegan_edge.train.data.pairs import DOMAINS
+from cyclegan_edge.train.data.tars import entries, opened
 
 INDEX = "index.json"
 SCHEMA = 1

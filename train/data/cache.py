@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.files import atomic_file, user_cache
 from cyclegan_edge.images import read_image
 
 CacheKind = Literal["ram", "disk", "none"]
-Picture = npt.NDArray[np.uint8]
 
 
 class PictureCache:

@@ -1,0 +1,101 @@
+"""A picture becomes what the networks see: bicubic resize, random crop, flip with probability 1/2."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cyclegan_edge.contract import Size
+from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.train.data.cache import CacheKind
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's mode L
+
+Mode = Literal[
+    "resize_and_crop",
+    "short_side_and_crop",
+    "scale_width_and_crop",
+    "crop",
+    "scale_width",
+    "scale_short_side",
+    "none",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PicturesConfig:
+    """How pictures are read and cropped.
+
+    resize_and_crop        to (load_size, load_size), then a random crop of (size, size); the aspect is lost
+    short_side_and_crop    the short side to load_size, then a random crop; the aspect is kept
+    scale_width_and_crop   the width to load_size, then a random crop; the aspect is kept
+    crop                   a random crop at the picture's own scale
+    scale_width            the width to load_size, whole
+    scale_short_side       the short side to load_size, whole
+    none                   whole, at its own scale
+
+    A picture too small for its crop is enlarged until it is not. A whole picture is rounded to sides that the generator
+    can take.
+    """
+
+    mode: Mode = "resize_and_crop"
+    load_size: int | None = None  # px; none: 1.12 times the crop
+    flip: bool = True  # half of the pictures, left to right
+    colour_a: Literal["rgb", "grey"] = "rgb"  # "grey" trains on one channel: grey to colour with colour_b = "rgb"
+    colour_b: Literal["rgb", "grey"] = "rgb"
+    workers: int = 2  # threads that decode and resize
+    cache: CacheKind = "ram"  # where decoded pictures are kept between epochs
+    cache_mib: int = 4096  # memory that cache="ram" may take; what does not fit is decoded every time
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "cache_mib"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"pictures.{name} is {getattr(self, name)}, expected 0 or more.")
+        if self.load_size is not None and self.load_size < 1:
+            raise ConfigError(f"pictures.load_size is {self.load_size}, expected at least 1.")
+
+    @property
+    def crops(self) -> bool:
+        """Whether every crop has the same size."""
+        return self.mode.endswith("crop")
+
+    @property
+    def channels_a(self) -> int:
+        """Channels of a picture of A."""
+        return 1 if self.colour_a == "grey" else 3
+
+    @property
+    def channels_b(self) -> int:
+        """Channels of a picture of B."""
+        return 1 if self.colour_b == "grey" else 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crops:
+    """Where the crop of a picture lies."""
+
+    pictures: PicturesConfig
+    load_size: int  # px
+    size: int  # px, side of the random crop
+    multiple: int  # px: the sides of a whole picture are multiples of this
+    seed: int
+
+    def place(self, height: int, width: int, random: np.random.Generator) -> tuple[Size, tuple[int, int, int, int]]:
+        """(height, width) to resize a picture to, and the (top, left, height, width) of it that is used."""
+        short, load = min(height, width), self.load_size
+        match self.pictures.mode:
+            case "resize_and_crop":
+                full = load, load
+            case "short_side_and_crop" | "scale_short_side":
+                full = height * load // short, width * load // short
+            case "scale_width_and_crop" | "scale_width":
+                full = height * load // width, load
+            case "crop" | "none":
+                full = height, width
+        if not self.pictures.crops:
+            height, width = (max(1, round(side / self.multiple)) * self.multiple for side in full)
+            return (height, width), (0, 0, height, width)
+        if min(full) < self.size:
+            full = height * self.size // short, width * self.size // short
+        top, left = (int(random.integers(side - self.size + 1)) for side in full)
+        return full, (top, left, self.size, self.size)
