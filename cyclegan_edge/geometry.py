@@ -12,17 +12,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.contract import MULTIPLE
+from cyclegan_edge.contract import MIN_SIDE, MULTIPLE, Size
 from cyclegan_edge.errors import ConfigError, EngineError, ImageError
 
 Fit = Literal["aspect", "stretch", "native"]
 
-MIN_SIDE = 8  # px: the residual blocks mirror one pixel at a quarter of the size, so two must be there
 MAX_PIXELS = 1 << 24  # 4096x4096, where one 64-channel float32 layer alone takes 4 GiB
 
 
 def check_fit(fit: Fit, size: int, multiple: int = MULTIPLE) -> None:
-    """Raise ConfigError for a fit that is none, or a size that the generator cannot halve as often as it does."""
+    """Raise ConfigError for an unknown fit, or a size that the generator cannot halve as often as it does."""
     if fit not in ("aspect", "stretch", "native"):
         raise ConfigError(f"fit is {fit!r}, expected 'aspect', 'stretch' or 'native'.")
     least = max(MIN_SIDE, multiple)
@@ -33,7 +32,7 @@ def check_fit(fit: Fit, size: int, multiple: int = MULTIPLE) -> None:
         )
 
 
-def fitted_shape(height: int, width: int, *, fit: Fit, size: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+def fitted_shape(height: int, width: int, *, fit: Fit, size: int, multiple: int = MULTIPLE) -> Size:
     """Height and width of the batch for a picture of `height` x `width` px. Raises ImageError for an enormous batch."""
     match fit:
         case "aspect":

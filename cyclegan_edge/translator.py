@@ -7,7 +7,8 @@ A live loop that wants to time the stages calls the three that `translator(...)`
 
     image (H, W, 3) -- prepare --> batch (1, h, w, 3) -- run --> batch (1, h, w, 3) -- restore --> image (H, W, 3)
 
-Everything is uint8 RGB; `geometry` decides h and w.
+Everything is uint8 RGB; `geometry` decides h and w. With bgr=True the images at both ends are BGR, as OpenCV has them;
+batches are RGB always, and the resize exchanges the channels on the way.
 """
 
 from collections import deque
@@ -16,12 +17,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import Backend, EngineName, open_backend, run_many
 from cyclegan_edge.bundle import Bundle, read_bundle
-from cyclegan_edge.contract import MULTIPLE, Precision
+from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb
 
@@ -77,46 +77,48 @@ class Translator:
         backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
         return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over)
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def __call__(self, image: Picture) -> Picture:
         """Translate uint8 (H, W, 3) RGB into the same shape. Raises ImageError and EngineError."""
         batch = self.prepare(image)
         return self.restore(self.run(batch), image.shape[0], image.shape[1])
 
-    def many(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    def many(self, images: Iterable[Picture], *, bgr: bool = False) -> Iterator[Picture]:
         """Translate each of `images` as a call does, in order and several at once where the engine can: for throughput.
 
-        It reads a few images ahead. An error of one comes after the results of those before it.
+        It reads a few images ahead; `bgr`: all are BGR. An error of one comes after the results of those before it.
         """
         shapes: deque[tuple[int, ...]] = deque()
 
-        def batches() -> Iterator[npt.NDArray[np.uint8]]:
+        def batches() -> Iterator[Batch]:
             for image in images:
-                batch = self.prepare(image)
+                batch = self.prepare(image, bgr=bgr)
                 shapes.append(image.shape)
                 yield batch
 
         for batch in run_many(self._backend, batches()):
             height, width, _ = shapes.popleft()
-            yield self.restore(batch, height, width)
+            yield self.restore(batch, height, width, bgr=bgr)
 
-    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """uint8 (H, W, 3) -> (1, h, w, 3), fitted. Raises ImageError."""
+    def prepare(self, image: Picture, *, bgr: bool = False) -> Batch:
+        """uint8 (H, W, 3) -> (1, h, w, 3) RGB, fitted; `bgr`: the image is BGR. Raises ImageError."""
         check_rgb(image)
         height, width = image.shape[:2]
         shape = fitted_shape(height, width, fit=self.fit, size=self.size, multiple=self._multiple)
+        if shape != (height, width) and self.fit != "native":
+            return preprocess.resize(image, shape, bgr=bgr)[np.newaxis]
+        if bgr:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
         if shape == (height, width):
             return np.ascontiguousarray(image)[np.newaxis]
-        if self.fit != "native":
-            return preprocess.resize(image, shape)[np.newaxis]
         padded = cv2.copyMakeBorder(image, 0, shape[0] - height, 0, shape[1] - width, cv2.BORDER_REFLECT_101)
         return np.asarray(padded, np.uint8)[np.newaxis]
 
-    def run(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, batch: Batch) -> Batch:
         """uint8 (1, h, w, 3) -> the same shape, translated. Raises EngineError."""
         return self._backend.run(batch)
 
-    def restore(self, batch: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-        """uint8 (1, h, w, 3) -> (height, width, 3), the size of the image that was prepared."""
+    def restore(self, batch: Batch, height: int, width: int, *, bgr: bool = False) -> Picture:
+        """uint8 (1, h, w, 3) RGB -> (height, width, 3), the size of the image that was prepared; BGR with `bgr`."""
         if self.fit == "native":
-            return postprocess.crop_padding(batch, height, width)
-        return postprocess.resize_back(batch, height, width)
+            return postprocess.crop_padding(batch, height, width, bgr=bgr)
+        return postprocess.resize_back(batch, height, width, bgr=bgr)

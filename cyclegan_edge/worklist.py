@@ -5,21 +5,18 @@
     clip.mov            -> OUT/clip.mp4      a name that is taken becomes clip-2.mp4
 
 A result's name depends on the listing alone, never on the share or on what is done, so machines that share a disk agree
-on it. A result carries the modification time of its source, set once it is whole: a result of another time, or none, is
-to be made. That needs no clock that machines share, and no list that two of them could write at once.
+on it. A result carries the modification time of its source, set once it is whole; without a result of that time, it is
+made. That needs no clock that machines share, and no list that two of them could write at once.
 
-OUT belongs to one model and one way of using it, named in OUT/.cyclegan-edge.json; another is refused.
+Nothing in OUT says which model made it: give every model a folder of its own.
 """
 
 # ruff: noqa: PTH116, PTH118, PTH122  (a million Path objects take half a gigabyte, so names stay strings)
 
 import hashlib
-import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +24,9 @@ from cyclegan_edge.errors import ConfigError, DataError, SinkError, SourceError
 from cyclegan_edge.images import SUFFIXES
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
-RECORD = ".cyclegan-edge.json"
 
 _WANTED = SUFFIXES | VIDEO_SUFFIXES
 _MTIME_STEP = 2.0  # s: FAT keeps every second second
-_MAX_RECORD_BYTES = 1 << 16
 
 
 class Job(NamedTuple):
@@ -84,18 +79,6 @@ class Share(NamedTuple):
         return int.from_bytes(digest[:8], "big") % self.shares == self.number - 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
-    """What the results of one folder were made with; engines are left out, as each was proven against the same."""
-
-    model: str  # its name, for people
-    weights: str  # SHA-256 of the checkpoint they came from
-    direction: str
-    precision: str  # as asked for; "auto"
-    fit: str
-    size: int | None  # px; None where pictures keep their own
-
-
 def parse_share(text: str | None) -> Share:
     """Read "2/8", the second of eight shares; None is everything. Raises ConfigError."""
     if text is None:
@@ -137,50 +120,6 @@ def plan(
             yield Job(file, str(out / name))
 
 
-def claim(out: Path, made: Made) -> None:
-    """Record in `out` what its results are made with, or find that recorded; safe from many processes at once.
-
-    Raises DataError when `out` was made with something else, SinkError when it cannot be written.
-    """
-    record = out / RECORD
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not record.exists():
-            _create(record, json.dumps(asdict(made), indent=2) + "\n")
-        text = record.read_text(encoding="utf-8") if record.stat().st_size <= _MAX_RECORD_BYTES else ""
-    except OSError as error:
-        raise SinkError(f"{out} cannot be written ({error.strerror}); choose another folder with --out.") from error
-    except UnicodeDecodeError:
-        text = ""
-    try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise DataError(f"{record} is damaged; choose another folder with --out, or delete that file and the results.")
-    if differing := [name for name, value in asdict(made).items() if name != "model" and found.get(name) != value]:
-        was = ", ".join(f"{name} {_shown(found.get(name))}" for name in differing)
-        now = ", ".join(f"{name} {_shown(asdict(made)[name])}" for name in differing)
-        raise DataError(
-            f"{out} holds results of {_shown(found.get('model'))} with {was}, and this is {made.model} with {now}; "
-            f"choose another folder with --out, or delete that one."
-        )
-
-
-def _create(record: Path, text: str) -> None:
-    """Write `record` unless another process was faster; nobody ever reads half of it."""
-    partial = record.with_name(f"{RECORD}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.link(partial, record)
-    except FileExistsError:
-        pass
-    except PermissionError:  # how Linux says that a disk has no hard links
-        partial.replace(record)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, str]]:
     """The absolute path of each file that `given` means, and the name its result would like."""
     folder = given.resolve() if given.is_dir() else None
@@ -205,7 +144,7 @@ def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, st
 
 
 def _renamed(name: str) -> str:
-    """The name of the result of the file `name`: videos become .mp4, and what says it is no picture .png."""
+    """The name of the result of the file `name`: videos become .mp4, and files without a picture suffix .png."""
     stem, suffix = os.path.splitext(name)
     if suffix.lower() in VIDEO_SUFFIXES:
         return f"{stem}.mp4"
@@ -214,8 +153,3 @@ def _renamed(name: str) -> str:
 
 def _is_seen(name: str) -> bool:
     return not name.startswith(".")
-
-
-def _shown(value: object) -> str:
-    """A value from a record, short: hashes are long, and a record is data from outside."""
-    return str(value)[:12]

@@ -15,7 +15,7 @@ from torch import nn
 
 from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle
-from cyclegan_edge.contract import GraphPrecision, Interface
+from cyclegan_edge.contract import MIN_SIDE, GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.interfaces import as_rgb, is_special
@@ -23,7 +23,7 @@ from cyclegan_edge.export.proof import proven
 from cyclegan_edge.export.to_onnx import reference, write_onnx
 from cyclegan_edge.export.verify import Judge, Pair, Run, pairs_of, refuse
 from cyclegan_edge.files import sha256
-from cyclegan_edge.geometry import MAX_PIXELS, MIN_SIDE
+from cyclegan_edge.geometry import MAX_PIXELS
 from cyclegan_edge.preprocess import resize
 
 

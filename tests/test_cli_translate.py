@@ -9,10 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cyclegan_edge.cli import app, main
-from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.metrics import psnr
-from cyclegan_edge.worklist import RECORD
 
 
 @pytest.fixture
@@ -44,14 +42,14 @@ def translate(*arguments: object) -> str:
     return result.output
 
 
-def test_a_folder_is_translated_and_what_is_no_picture_is_named(
+def test_a_folder_is_translated_and_unreadable_files_are_named(
     tiny_bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
 
     said = translate(tiny_bundle, pictures, "--out", out, "--fit", "native")
 
-    assert sorted(path.name for path in out.iterdir()) == [RECORD, "a.png", "b.jpg"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
     np.testing.assert_array_equal(read_image(out / "a.png"), 255 - read_image(pictures / "a.png"))
     assert "tensorrt was passed over" in said
     assert "Translating with " in said
@@ -127,13 +125,6 @@ def test_shares_in_processes_of_their_own_make_everything_once(
     assert [code for _, code in said] == [0, 0, 0]
     assert "0 of 15 files translated, 15 were done before, 0 failed" in translate(*rest)
     assert not list((tmp_path / "out").rglob("*.partial*"))
-
-
-def test_results_of_another_model_or_setting_are_not_mixed(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
-    translate(tiny_bundle, pictures, "--out", tmp_path / "out")
-
-    with pytest.raises(DataError, match="with size 32, and this is negative with size 64; choose another folder"):
-        translate(tiny_bundle, pictures, "--out", tmp_path / "out", "--size", "64")
 
 
 def test_a_share_that_holds_no_file_is_no_error(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:

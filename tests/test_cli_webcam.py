@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, SinkError, SourceError
 from cyclegan_edge.video import sources
-from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.frames import BgrPicture, Frame
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["webcam", *arguments])
 
 
-def pictures(path: Path) -> list[Image]:
+def pictures(path: Path) -> list[BgrPicture]:
     capture = cv2.VideoCapture(str(path))
     frames = [np.asarray(picture, np.uint8) for given, picture in iter(capture.read, (False, None)) if given]
     capture.release()

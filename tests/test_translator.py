@@ -9,9 +9,10 @@ from onnx import numpy_helper
 from cyclegan_edge import Fit, Translator
 from cyclegan_edge.backends.ort import OrtBackend
 from cyclegan_edge.bundle import read_bundle, write_manifest
+from cyclegan_edge.contract import MIN_SIDE
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
 from cyclegan_edge.files import sha256
-from cyclegan_edge.geometry import MIN_SIDE, fitted_shape
+from cyclegan_edge.geometry import fitted_shape
 from cyclegan_edge.preprocess import resize
 
 FITS: list[Fit] = ["aspect", "stretch", "native"]
@@ -218,3 +219,18 @@ def test_an_engine_that_fails_is_an_engine_error(tiny_bundle: Path) -> None:
 
     with pytest.raises(EngineError, match=r"ONNX Runtime could not translate a batch of shape \(1, 8, 8, 3\)"):
         translator.run(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fit", FITS)
+def test_a_bgr_picture_gives_the_same_as_an_rgb_one(fit: Fit, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    translator = Translator(Negative(), size=64, fit=fit)
+
+    batch = translator.prepare(bgr, bgr=True)
+    restored = translator.restore(translator.run(batch), *shape, bgr=True)
+
+    np.testing.assert_array_equal(batch, translator.prepare(image))
+    np.testing.assert_array_equal(restored[..., ::-1], translator(image))
+    np.testing.assert_array_equal(next(translator.many([bgr], bgr=True)), restored)

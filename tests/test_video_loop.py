@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from cyclegan_edge.contract import Batch
 from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video import overlay
-from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.frames import BgrPicture, Frame
 from cyclegan_edge.video.loop import WARM_UP, translate_frames, warm_up
 from cyclegan_edge.video.newest import Newest, Paced
 from cyclegan_edge.video.timings import FrameTiming, Recent, Stages, Timings
@@ -66,19 +66,19 @@ class FakeTranslator:
         self._clock = clock
         self.runs = 0
 
-    def prepare(self, image: Image) -> npt.NDArray[np.uint8]:
+    def prepare(self, image: BgrPicture, *, bgr: bool = False) -> Batch:
         self._clock.move(0.002)
-        return image[None]
+        return image[None, ..., ::-1] if bgr else image[None]
 
-    def run(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, batch: Batch) -> Batch:
         self._clock.move(0.030)
         self.runs += 1
         return 255 - batch
 
-    def restore(self, batch: npt.NDArray[np.uint8], height: int, width: int) -> Image:
+    def restore(self, batch: Batch, height: int, width: int, *, bgr: bool = False) -> BgrPicture:
         self._clock.move(0.004)
         assert batch.shape == (1, height, width, 3)
-        translated: Image = batch[0]
+        translated: BgrPicture = batch[0, ..., ::-1] if bgr else batch[0]
         return translated
 
 
@@ -86,10 +86,10 @@ class FakeSink:
     """Keeps what it is shown, 1 ms each, and has enough after `enough` pictures."""
 
     def __init__(self, clock: FakeClock, *, enough: int | None = None) -> None:
-        self.pictures: list[Image] = []
+        self.pictures: list[BgrPicture] = []
         self._clock, self._enough = clock, enough
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         self._clock.move(0.001)
         self.pictures.append(picture)
         return len(self.pictures) != self._enough
@@ -175,25 +175,25 @@ def timings_of(ages: Sequence[float]) -> Iterator[FrameTiming]:
         yield FrameTiming(float(second), 1, Stages(wait=0.9, prepare=0.02, run=0.06, restore=0.01, show=0.01, age=age))
 
 
-def test_the_report_gives_rate_drops_median_and_percentile() -> None:
+def test_the_summary_gives_rate_drops_median_and_percentile() -> None:
     timings = Timings()
 
     for timing in timings_of([0.1] * 18 + [0.2, 0.3]):
         timings.add(timing)
-    report = timings.report()
+    summary = timings.summary()
 
-    assert (report.frames, report.dropped) == (20, 20)
-    assert report.seconds == pytest.approx(20.0)
-    assert report.fps == pytest.approx(1.0)
-    assert report.median.age == pytest.approx(100.0)
-    assert report.p95.age == pytest.approx(205.0)
-    assert report.median.run == pytest.approx(60.0)
+    assert (summary.frames, summary.dropped) == (20, 20)
+    assert summary.seconds == pytest.approx(20.0)
+    assert summary.fps == pytest.approx(1.0)
+    assert summary.median.age == pytest.approx(100.0)
+    assert summary.p95.age == pytest.approx(205.0)
+    assert summary.median.run == pytest.approx(60.0)
 
 
-def test_the_report_of_no_frame_is_all_zeros() -> None:
-    report = Timings().report()
+def test_the_summary_of_no_frame_is_all_zeros() -> None:
+    summary = Timings().summary()
 
-    assert (report.frames, report.fps, report.median.age) == (0, 0.0, 0.0)
+    assert (summary.frames, summary.fps, summary.median.age) == (0, 0.0, 0.0)
 
 
 def test_recent_numbers_forget_old_frames() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.errors import SinkError
-from cyclegan_edge.video.frames import Frame, Image
-from cyclegan_edge.video.sinks import Several, check_display, open_video
+from cyclegan_edge.video.frames import BgrPicture, Frame
+from cyclegan_edge.video.sinks import TeeSink, check_display, open_video
 
-PICTURE: Image = np.full((48, 64, 3), (200, 30, 30), np.uint8)
+PICTURE: BgrPicture = np.full((48, 64, 3), (30, 30, 200), np.uint8)  # red
 
 
 def frame_at(captured: float, index: int = 0) -> Frame:
@@ -44,7 +44,7 @@ def test_a_live_video_plays_as_fast_as_it_happened(tmp_path: Path) -> None:
     assert count(tmp_path / "clip.mp4") == 11
 
 
-def test_colours_arrive_as_rgb(tmp_path: Path) -> None:
+def test_red_stays_red(tmp_path: Path) -> None:
     with open_video(tmp_path / "clip.avi", size=(48, 64), fps=30, live=False) as sink:
         sink.show(PICTURE, frame_at(0.0))
 
@@ -70,7 +70,7 @@ def test_an_error_leaves_no_video_and_keeps_the_old_one(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def record_one(path: Path, picture: Image) -> None:
+def record_one(path: Path, picture: BgrPicture) -> None:
     with open_video(path, size=(48, 64), fps=30, live=False) as sink:
         sink.show(picture, frame_at(0.0, 3))
 
@@ -136,7 +136,7 @@ class CountingSink:
         self.shown = 0
         self._wanted = wanted
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         self.shown += 1
         return self._wanted
 
@@ -144,11 +144,11 @@ class CountingSink:
 def test_several_sinks_all_get_the_picture_and_one_can_end_it() -> None:
     first, second = CountingSink(wanted=False), CountingSink(wanted=True)
 
-    wanted = Several([first, second]).show(PICTURE, frame_at(0.0))
+    wanted = TeeSink([first, second]).show(PICTURE, frame_at(0.0))
 
     assert not wanted
     assert (first.shown, second.shown) == (1, 1)
-    assert Several([]).show(PICTURE, frame_at(0.0))
+    assert TeeSink([]).show(PICTURE, frame_at(0.0))
 
 
 @pytest.fixture

@@ -9,25 +9,25 @@ import pytest
 
 from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video import sources
-from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.frames import BgrPicture, Frame
 from cyclegan_edge.video.sinks import open_video
 from cyclegan_edge.video.sources import CameraSource, Capture, StreamSource, csi_pipeline, has_gstreamer, open_source
 
-RED: Image = np.full((48, 64, 3), (200, 30, 30), np.uint8)
-BLUE: Image = np.full((48, 64, 3), (30, 30, 200), np.uint8)
+RED: BgrPicture = np.full((48, 64, 3), (30, 30, 200), np.uint8)
+BLUE: BgrPicture = np.full((48, 64, 3), (200, 30, 30), np.uint8)
 
 
 class FakeCapture:
-    """Gives the pictures (RGB here, BGR as OpenCV does there) and then nothing; knows the properties it is told."""
+    """Gives the pictures and then nothing; knows the properties it is told."""
 
-    def __init__(self, pictures: Sequence[Image], properties: dict[int, float] | None = None) -> None:
+    def __init__(self, pictures: Sequence[BgrPicture], properties: dict[int, float] | None = None) -> None:
         self.released = False
-        self._pictures: Iterator[Image] = iter(pictures)
+        self._pictures: Iterator[BgrPicture] = iter(pictures)
         self._properties = properties or {}
 
-    def read(self) -> tuple[bool, Image | None]:
+    def read(self) -> tuple[bool, BgrPicture | None]:
         picture = next(self._pictures, None)
-        return picture is not None, None if picture is None else picture[..., ::-1].copy()
+        return picture is not None, picture
 
     def get(self, prop: int, /) -> float:
         return self._properties.get(prop, 0.0)
@@ -46,7 +46,7 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_gives_every_frame_in_order_and_in_rgb(clip: Path) -> None:
+def test_a_file_gives_every_frame_in_order_and_in_bgr(clip: Path) -> None:
     source = open_source(str(clip))
 
     frames = list(iter(source.read, None))
@@ -54,7 +54,7 @@ def test_a_file_gives_every_frame_in_order_and_in_rgb(clip: Path) -> None:
 
     assert (source.size, source.fps, source.length, source.live) == ((48, 64), 20.0, 10, False)
     assert [frame.index for frame in frames] == list(range(10))
-    assert [int(frame.image[..., 0].mean() > frame.image[..., 2].mean()) for frame in frames] == [1] * 5 + [0] * 5
+    assert [int(frame.image[..., 2].mean() > frame.image[..., 0].mean()) for frame in frames] == [1] * 5 + [0] * 5
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_camera_counts_from_the_driver_s_time_stamp_when_it_is_on_our_clock() 
     frame = source.read()
 
     assert frame.captured == pytest.approx(99.96)
-    assert frame.image[0, 0].tolist() == [30, 30, 200]
+    assert frame.image[0, 0].tolist() == [200, 30, 30]
     assert (source.stamp, source.fps) == ("the driver stamped it", 25.0)
 
 
@@ -190,7 +190,7 @@ def test_a_camera_that_stops_says_so() -> None:
         source.read()
 
 
-def lossy(connections: Sequence[tuple[Capture, Image] | None]) -> tuple[StreamSource, list[str], list[float]]:
+def lossy(connections: Sequence[tuple[Capture, BgrPicture] | None]) -> tuple[StreamSource, list[str], list[float]]:
     """A stream whose capture gives one blue picture and breaks; reopening it gives `connections`, one by one."""
     told: list[str] = []
     slept: list[float] = []
@@ -207,7 +207,7 @@ def test_a_lost_stream_is_opened_again_aloud_and_goes_on_counting() -> None:
     frames = [source.read() for _ in range(3)]
 
     assert [frame.index for frame in frames] == [0, 1, 2]
-    assert [int(frame.image[0, 0, 0]) for frame in frames] == [30, 200, 30]  # the one after the gap is the new first
+    assert [int(frame.image[0, 0, 2]) for frame in frames] == [30, 200, 30]  # the one after the gap is the new first
     assert slept == [1.0, 2.0]
     assert told == [
         "rtsp://host/live was lost; trying again in 1 s (1 of 5).",

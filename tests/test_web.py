@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.errors import SinkError
-from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.frames import BgrPicture, Frame
 from cyclegan_edge.video.timings import Recent, Stages
 from cyclegan_edge.web import server
 from cyclegan_edge.web.server import Page, check_web, open_page
@@ -31,7 +31,7 @@ def page() -> Iterator[Page]:
 
 
 def show(page: Page, level: int, size: tuple[int, int] = (48, 64)) -> None:
-    picture = np.full((*size, 3), (level, 0, 0), np.uint8)
+    picture = np.full((*size, 3), (0, 0, level), np.uint8)  # red
     assert page.show(picture, Frame(picture, 0.0, 0))
 
 
@@ -48,7 +48,7 @@ def next_level(stream: HTTPResponse) -> int | None:
     headers = dict(line.split(b": ") for line in iter(stream.readline, b"\r\n"))
     data = stream.read(int(headers[b"Content-Length"]))
     assert stream.readline() == b"\r\n"
-    bgr: Image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+    bgr: BgrPicture = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
     return round(float(bgr[..., 2].mean()) / 10) * 10
 
 

@@ -1,16 +1,10 @@
-import json
 import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cyclegan_edge.errors import ConfigError, DataError, SinkError, SourceError
-from cyclegan_edge.worklist import RECORD, Job, Made, Share, claim, parse_share, plan
-
-MADE = Made(model="horse2zebra", weights="a" * 64, direction="ab", precision="auto", fit="aspect", size=256)
+from cyclegan_edge.worklist import Job, Share, parse_share, plan
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -88,7 +82,7 @@ def test_a_share_does_not_change_with_what_is_done_or_where_the_disk_is_mounted(
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "1/4/2", "-1/4", "1/4 "])
-def test_a_share_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_share_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected I/N with I from 1 to N; try 1/4"):
         parse_share(text)
 
@@ -134,52 +128,3 @@ def test_a_file_that_went_away_is_a_sentence(tmp_path: Path) -> None:
         job.version()
     with pytest.raises(SinkError, match=r"b\.png cannot be marked as done"):
         job.mark_done(0)
-
-
-def test_a_folder_belongs_to_one_model_and_one_way_of_using_it(tmp_path: Path) -> None:
-    claim(tmp_path, MADE)
-    claim(tmp_path, replace(MADE, model="renamed"))
-
-    with pytest.raises(
-        DataError,
-        match="holds results of horse2zebra with size 256, and this is horse2zebra with size 512; "
-        "choose another folder with --out, or delete that one",
-    ):
-        claim(tmp_path, replace(MADE, size=512))
-    with pytest.raises(DataError, match="with weights aaaaaaaaaaaa, and this is other with weights bbbbbbbbbbbb"):
-        claim(tmp_path, replace(MADE, model="other", weights="b" * 64))
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{", b" " * 100_000])
-def test_a_damaged_record_is_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / RECORD).write_bytes(content)
-
-    with pytest.raises(DataError, match=r"\.cyclegan-edge\.json is damaged"):
-        claim(tmp_path, MADE)
-
-
-def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(SinkError, match=r"cannot be written .*; choose another folder with --out"):
-        claim(tmp_path / "file" / "out", MADE)
-
-
-def test_of_many_processes_that_claim_a_folder_at_once_one_kind_wins(tmp_path: Path) -> None:
-    program = (
-        "import sys; from dataclasses import replace; from pathlib import Path;"
-        "from tests_made import MADE; from cyclegan_edge.worklist import claim;"
-        "claim(Path(sys.argv[1]), replace(MADE, size=int(sys.argv[2])))"
-    )
-    (tmp_path / "tests_made.py").write_text(f"from cyclegan_edge.worklist import Made\nMADE = {MADE!r}\n")
-    command = [sys.executable, "-c", program, str(tmp_path / "out")]
-
-    started = [
-        subprocess.Popen([*command, str(size)], stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tmp_path)})
-        for size in [256, 512] * 3
-    ]
-    ends = [(process.communicate()[1], process.returncode)[1] for process in started]
-
-    won = json.loads((tmp_path / "out" / RECORD).read_text())["size"]
-    assert ends == [int(size != won) for size in [256, 512] * 3]
-    assert os.listdir(tmp_path / "out") == [RECORD]  # noqa: PTH208

@@ -14,7 +14,7 @@ from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
-    from cyclegan_edge.video.frames import Image
+    from cyclegan_edge.video.frames import BgrPicture
 
 NUMBERS = "numbers.json"  # written last; its folder may be replaced by the next demo
 SIZE = 128  # px, of the pictures and of the crops
@@ -103,17 +103,17 @@ def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
     """What `webcam --source synthetic --side-by-side --out` does, frame by frame."""
     from cyclegan_edge.video import overlay
     from cyclegan_edge.video.loop import translate_frames, warm_up
-    from cyclegan_edge.video.newest import arrange
+    from cyclegan_edge.video.newest import as_live
     from cyclegan_edge.video.sinks import open_video
     from cyclegan_edge.video.sources import open_source
     from cyclegan_edge.video.timings import Timings
 
     timings = Timings()
 
-    def view(image: "Image", translated: "Image") -> "Image":
+    def view(image: "BgrPicture", translated: "BgrPicture") -> "BgrPicture":
         return overlay.draw(overlay.side_by_side(image, translated), overlay.lines_of(timings.recent()))
 
-    source = arrange(open_source("synthetic", size=FRAME, fps=FPS), live=False)
+    source = as_live(open_source("synthetic", size=FRAME, fps=FPS), live=False)
     warm_up(translator, FRAME)
     with open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS, live=False) as sink, progress_bar() as bar:
         task = bar.add_task("filming", note="", total=FRAMES)
@@ -121,10 +121,10 @@ def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
             timings.add(timing)
             bar.advance(task)
     source.close()
-    report = timings.report()
-    milliseconds = {f"{stage}_ms": value for stage, value in report.median._asdict().items()}
+    summary = timings.summary()
+    milliseconds = {f"{stage}_ms": value for stage, value in summary.median._asdict().items()}
     about = {"engine": translator.name, "device": translator.device}
-    return {**about, "frames": report.frames, "fps": report.fps, **milliseconds}
+    return {**about, "frames": summary.frames, "fps": summary.fps, **milliseconds}
 
 
 def _print(out: Path, numbers: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cyclegan_edge.export.verify import Judge
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
-
-Yes = Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")]
 
 
 def build_engine_in(

@@ -1,6 +1,5 @@
 """`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +8,7 @@ from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
+from cyclegan_edge.cli.options import MODELS, parse_size
 from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.errors import CheckpointError, ConfigError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.export.verify import Judge
 
-MODELS = Path("models")
 ENGINE = "TensorRT engine, with --fp16"  # panel of the help
 
 
@@ -184,11 +183,3 @@ def find_source(source: Path | None) -> tuple[str, Path]:
             f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
         )
     return run.resolve().name, checkpoint
-
-
-def parse_size(text: str, option: str) -> tuple[int, int]:
-    """ "640x480", as people say it, -> (480, 640), as arrays have it. Raises ConfigError."""
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if match is None:
-        raise ConfigError(f"{option} is {text!r}, expected WIDTHxHEIGHT in pixels; try 640x480.")
-    return int(match[2]), int(match[1])

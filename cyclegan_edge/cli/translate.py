@@ -8,23 +8,22 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
 import typer
 from rich.markup import escape
 from rich.progress import Progress
 
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import Yes, offer_rebuild
-from cyclegan_edge.contract import Precision
+from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.cli.options import Yes
+from cyclegan_edge.contract import Picture, Precision
 from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
 from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.frames import Frame
-    from cyclegan_edge.worklist import Job, Made
+    from cyclegan_edge.worklist import Job
 
 Outcome = Literal["translated", "done before"] | CycleGanEdgeError
 
@@ -53,11 +52,12 @@ def translate(
 ) -> None:
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
 
-    What is done already is not done again; run the same command as often, and on as many machines, as you like.
+    What is done already is not done again; run the same command as often, and on as many machines, as you like. Give
+    every model a folder of its own: results do not say which model made them.
     """
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.sources import quiet_opencv
-    from cyclegan_edge.worklist import VIDEO_SUFFIXES, claim, parse_share, plan
+    from cyclegan_edge.worklist import VIDEO_SUFFIXES, parse_share, plan
 
     jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
     offer_rebuild(model, engine=engine, precision=precision, yes=yes)
@@ -65,7 +65,6 @@ def translate(
     for reason in translator.passed_over:
         console.print(reason, markup=False)
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
-    claim(out, _made(translator, precision))
     videos = [job for job in jobs if job.source.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [job for job in jobs if job.source.suffix.lower() not in VIDEO_SUFFIXES]
     translated = failed = 0
@@ -92,7 +91,7 @@ def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Itera
     begun: deque[tuple[Job, int]] = deque()  # read and with the engine, and the version that was read
     settled: deque[tuple[Job, Outcome]] = deque()
 
-    def read() -> Iterator[npt.NDArray[np.uint8]]:
+    def read() -> Iterator[Picture]:
         for job in jobs:
             try:
                 if job.is_done():
@@ -142,12 +141,12 @@ def translate_video(translator: "Translator", source: Path, target: Path, *, bar
         frames = 0
         begun: deque[Frame] = deque()
 
-        def images() -> Iterator[npt.NDArray[np.uint8]]:
+        def images() -> Iterator[Picture]:
             while frame := video.read():
                 begun.append(frame)
                 yield frame.image
 
-        for translated in translator.many(images()):
+        for translated in translator.many(images(), bgr=True):
             frames += 1
             sink.show(translated, begun.popleft())
             bar.advance(task)
@@ -173,21 +172,6 @@ def _attempt(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:
     except (EngineError, ImageError, SourceError) as error:
         return error
     return "translated"
-
-
-def _made(translator: "Translator", precision: Precision | None) -> "Made":
-    from cyclegan_edge.worklist import Made
-
-    assert translator.bundle is not None  # it was loaded from one
-    manifest = translator.bundle.manifest
-    return Made(
-        model=manifest.name,
-        weights=manifest.source.sha256,
-        direction=manifest.direction,
-        precision=precision or "auto",
-        fit=translator.fit,
-        size=None if translator.fit == "native" else translator.size,
-    )
 
 
 def _warn(sentence: str) -> None:

@@ -11,18 +11,19 @@ from rich.markup import escape
 
 from cyclegan_edge.backends import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.engine import Yes, offer_rebuild
-from cyclegan_edge.cli.export import MODELS, parse_size
+from cyclegan_edge.cli.engine import offer_rebuild
+from cyclegan_edge.cli.options import MODELS, Yes, parse_size
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
+    from cyclegan_edge.contract import Size
     from cyclegan_edge.translator import Translator
-    from cyclegan_edge.video.frames import Image, Size, Source
+    from cyclegan_edge.video.frames import BgrPicture, Source
     from cyclegan_edge.video.loop import View
     from cyclegan_edge.video.sinks import Sink
-    from cyclegan_edge.video.timings import FrameTiming, Recent, Report, Timings
+    from cyclegan_edge.video.timings import FrameTiming, LiveSummary, Recent, Timings
 
 
 def webcam(
@@ -72,7 +73,7 @@ def webcam(
     from cyclegan_edge.bundle import newest_bundle
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.loop import translate_frames, warm_up
-    from cyclegan_edge.video.newest import arrange
+    from cyclegan_edge.video.newest import as_live
     from cyclegan_edge.video.sources import open_source
     from cyclegan_edge.video.timings import Timings
 
@@ -84,7 +85,7 @@ def webcam(
     opened = open_source(source, size=asked, fps=camera_fps, notify=lambda line: console.print(line, markup=False))
     timings = Timings()
     with contextlib.ExitStack() as stack:
-        feed = arrange(opened, live=watched or (source == "synthetic" and not out))
+        feed = as_live(opened, live=watched or (source == "synthetic" and not out))
         stack.callback(feed.close)
         translator = Translator.load(
             folder,
@@ -103,7 +104,7 @@ def webcam(
         view = _view(timings, side_by_side, overlay)
         loop = translate_frames(feed, translator, sink, view=view, frames=frames, seconds=seconds)
         broken = _watch(loop, timings, total=frames or feed.length)
-    _print_report(timings.report(), feed)
+    _print_summary(timings.summary(), feed)
     if broken is not None:
         raise broken
     console.print(f"\nNext: [bold]{escape(_next(folder, feed.name if '://' in source else source, watched))}[/bold]")
@@ -135,7 +136,7 @@ def _sinks(
     window: bool,
 ) -> Iterator["Sink"]:
     """Every sink that was asked for, as one; says where each is."""
-    from cyclegan_edge.video.sinks import Several, open_video, open_window
+    from cyclegan_edge.video.sinks import TeeSink, open_video, open_window
 
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
@@ -151,13 +152,13 @@ def _sinks(
         if out is not None:
             sinks.append(stack.enter_context(open_video(out, size=size, fps=feed.fps, live=feed.live)))
             console.print(f"Record  {out}; Ctrl-C ends it.", markup=False)
-        yield Several(sinks)
+        yield TeeSink(sinks)
 
 
 def _view(timings: "Timings", side_by_side: bool, overlay: bool) -> "View":
     from cyclegan_edge.video import overlay as pictures
 
-    def view(image: "Image", translated: "Image") -> "Image":
+    def view(image: "BgrPicture", translated: "BgrPicture") -> "BgrPicture":
         picture = pictures.side_by_side(image, translated) if side_by_side else translated
         return pictures.draw(picture, pictures.lines_of(timings.recent())) if overlay else picture
 
@@ -177,7 +178,7 @@ def _watch(loop: "Iterator[FrameTiming]", timings: "Timings", *, total: int | No
                 timings.add(timing)
                 bar.update(task, advance=1, note=_note(timings.recent()))
     except CycleGanEdgeError as error:
-        if not timings.report().frames:
+        if not timings.summary().frames:
             raise
         return error
     finally:
@@ -202,23 +203,23 @@ def _describe(folder: Path, translator: "Translator", feed: "Source", asked: "Si
     console.print("        The newest frame wins." if feed.live else "        Every frame, in order.")
 
 
-def _print_report(report: "Report", feed: "Source") -> None:
+def _print_summary(summary: "LiveSummary", feed: "Source") -> None:
     from rich.table import Table
 
-    if not report.frames:
+    if not summary.frames:
         console.print("No frame was shown.")
         return
     table = Table("", "median", "95 %", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, median, p95 in zip(report.median._fields, report.median, report.p95, strict=True):
+    for name, median, p95 in zip(summary.median._fields, summary.median, summary.p95, strict=True):
         label = "capture to show" if name == "age" else name
         table.add_row(label, f"{median:.1f} ms", f"{p95:.1f} ms", style="bold" if name == "age" else None)
     console.print()
     console.print(table)
     console.print(
-        f"{report.frames} frames in {report.seconds:.1f} s: [bold]{report.fps:.1f} fps[/bold], "
-        f"{report.dropped} dropped. A frame counts as captured when {feed.stamp}."
+        f"{summary.frames} frames in {summary.seconds:.1f} s: [bold]{summary.fps:.1f} fps[/bold], "
+        f"{summary.dropped} dropped. A frame counts as captured when {feed.stamp}."
     )
 
 

@@ -9,33 +9,33 @@ from itertools import count
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from cyclegan_edge.video.frames import Clock, Image, Size, Source
+from cyclegan_edge.contract import Batch, Size
+from cyclegan_edge.video.frames import BgrPicture, Clock, Source
 from cyclegan_edge.video.sinks import Sink
 from cyclegan_edge.video.timings import FrameTiming, Stages
 
 WARM_UP = 3  # runs before the first frame: engines allocate, tune and page in then
 
-View = Callable[[Image, Image], Image]  # (input, translated) -> the picture to show
+View = Callable[[BgrPicture, BgrPicture], BgrPicture]  # (input, translated) -> the picture to show
 
 
 class FrameTranslator(Protocol):
     """The three steps of `cyclegan_edge.Translator`, which the loop times one by one."""
 
-    def prepare(self, image: Image) -> npt.NDArray[np.uint8]: ...
+    def prepare(self, image: BgrPicture, *, bgr: bool = False) -> Batch: ...
 
-    def run(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]: ...
+    def run(self, batch: Batch) -> Batch: ...
 
-    def restore(self, batch: npt.NDArray[np.uint8], height: int, width: int) -> Image: ...
+    def restore(self, batch: Batch, height: int, width: int, *, bgr: bool = False) -> BgrPicture: ...
 
 
 def warm_up(translator: FrameTranslator, size: Size, *, clock: Clock = time.monotonic) -> float:
     """Translate a grey picture of `size` `WARM_UP` times; returns the seconds it took."""
     began = clock()
     for _ in range(WARM_UP):
-        batch = translator.run(translator.prepare(np.full((*size, 3), 128, np.uint8)))
-        translator.restore(batch, *size)
+        batch = translator.run(translator.prepare(np.full((*size, 3), 128, np.uint8), bgr=True))
+        translator.restore(batch, *size, bgr=True)
     return clock() - began
 
 
@@ -61,11 +61,11 @@ def translate_frames(
         if frame is None:
             return
         read = clock()
-        batch = translator.prepare(frame.image)
+        batch = translator.prepare(frame.image, bgr=True)
         prepared = clock()
         batch = translator.run(batch)
         ran = clock()
-        translated = translator.restore(batch, frame.image.shape[0], frame.image.shape[1])
+        translated = translator.restore(batch, frame.image.shape[0], frame.image.shape[1], bgr=True)
         restored = clock()
         wanted = sink.show(view(frame.image, translated), frame)
         shown = clock()

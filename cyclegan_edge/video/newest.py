@@ -12,8 +12,8 @@ from cyclegan_edge.video.frames import Clock, Frame, Source
 _JOIN = 2.0  # s to wait for a capture thread at the end; one stuck in a driver dies with the process
 
 
-def arrange(source: Source, *, live: bool) -> Source:
-    """`source` as a loop should read it: the newest frame where it is live or `live` asks for it, else every frame."""
+def as_live(source: Source, *, live: bool) -> Source:
+    """`source` as the loop reads it: the newest frame where it is live or `live` asks for it, else every frame."""
     if source.live:
         return Newest(source)
     return Newest(Paced(source)) if live else source

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cyclegan_edge.video.frames import Image
+from cyclegan_edge.video.frames import BgrPicture
 from cyclegan_edge.video.timings import Recent
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -13,7 +13,7 @@ _WHITE = (255, 255, 255)
 _SHADE = 0.45  # brightness left behind the text
 
 
-def side_by_side(image: Image, translated: Image) -> Image:
+def side_by_side(image: BgrPicture, translated: BgrPicture) -> BgrPicture:
     """Input left, output right; both (H, W, 3), so the result is (H, 2 W, 3)."""
     return np.hstack((image, translated))
 
@@ -29,7 +29,7 @@ def lines_of(recent: Recent) -> list[str]:
     ]
 
 
-def draw(picture: Image, lines: Sequence[str]) -> Image:
+def draw(picture: BgrPicture, lines: Sequence[str]) -> BgrPicture:
     """A copy of `picture` with the lines on a darker strip at its lower left, sized to the picture's height."""
     scale = max(0.45, picture.shape[0] / 800)
     step = round(30 * scale)  # px from line to line

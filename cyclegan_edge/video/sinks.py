@@ -15,9 +15,10 @@ from typing import Protocol
 
 import cv2
 
+from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import SinkError
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.video.frames import Frame, Image, Size
+from cyclegan_edge.video.frames import BgrPicture, Frame
 from cyclegan_edge.video.sources import quiet_opencv
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what every build of OpenCV can write
@@ -30,19 +31,19 @@ _PROBE_TIMEOUT = 20  # s; a small device takes a few to import cv2
 
 
 class Sink(Protocol):
-    """Takes pictures, uint8 (H, W, 3) RGB, with the frame each was made from."""
+    """Takes pictures, uint8 (H, W, 3) BGR, with the frame each was made from."""
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         """Show one picture; False when the person wants no more."""
 
 
-class Several:
+class TeeSink:
     """Shows every picture in several places, or in none; the first that has had enough ends it for all."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         wanted = [sink.show(picture, frame) for sink in self._sinks]  # every sink, also after a False
         return all(wanted)
 
@@ -117,8 +118,8 @@ class _Window:
     def __init__(self, title: str) -> None:
         self._title = title
 
-    def show(self, picture: Image, frame: Frame) -> bool:
-        cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
+        cv2.imshow(self._title, picture)
         if cv2.waitKey(1) & 0xFF in _QUIT_KEYS:
             return False
         return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
@@ -130,7 +131,7 @@ class _Video:
         self._path, self._writer, self._size, self._fps, self._live = path, writer, size, fps, live
         self._first: float | None = None  # when the first frame was captured
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         if picture.shape[:2] != self._size:
             raise SinkError(
                 f"{self._path} holds pictures of {self._size[1]}x{self._size[0]}, but frame {frame.index} is "
@@ -143,9 +144,8 @@ class _Video:
         if self._first is None:
             self._first = frame.captured
         due = round((frame.captured - self._first) * self._fps) + 1 if self._live else self.written + 1  # frames so far
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         for _ in range(due - self.written):
-            self._writer.write(bgr)
+            self._writer.write(picture)
         self.written = max(due, self.written)
         return True
 

@@ -6,7 +6,7 @@
     synthetic           an endless pan over a summer landscape, where there is no camera
     anything else       a video file
 
-Frames are uint8 (H, W, 3) RGB. Raises SourceError with what was found and what to do.
+Frames are uint8 (H, W, 3) BGR. Raises SourceError with what was found and what to do.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 
 import cv2
 
+from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video import synthetic
-from cyclegan_edge.video.frames import Clock, Frame, Image, Size, Source
+from cyclegan_edge.video.frames import BgrPicture, Clock, Frame, Source
 
 Notify = Callable[[str], None]  # told what a person should know while the loop runs
 
@@ -116,13 +117,13 @@ class FileSource:
     live = False
     stamp = "it was decoded"
 
-    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock) -> None:
+    def __init__(self, name: str, capture: Capture, first: BgrPicture, clock: Clock) -> None:
         self.name = name
         self.size: Size = (first.shape[0], first.shape[1])
         self.fps = _stated_fps(capture)
         self.length = _stated_length(capture)
         self._capture, self._clock = capture, clock
-        self._first: Image | None = first
+        self._first: BgrPicture | None = first
         self._index = -1
 
     def read(self) -> Frame | None:
@@ -144,7 +145,9 @@ class CameraSource:
     live = True
     length: int | None = None
 
-    def __init__(self, name: str, capture: Capture, first: Image, clock: Clock, *, driver_stamps: bool = False) -> None:
+    def __init__(
+        self, name: str, capture: Capture, first: BgrPicture, clock: Clock, *, driver_stamps: bool = False
+    ) -> None:
         self.name = name
         self.size: Size = (first.shape[0], first.shape[1])
         self.fps = _stated_fps(capture)
@@ -182,8 +185,8 @@ class StreamSource:
         self,
         name: str,
         capture: Capture,
-        first: Image,
-        connect: Callable[[], tuple[Capture, Image] | None],
+        first: BgrPicture,
+        connect: Callable[[], tuple[Capture, BgrPicture] | None],
         clock: Clock,
         notify: Notify,
         sleep: Callable[[float], None] = time.sleep,
@@ -206,7 +209,7 @@ class StreamSource:
     def close(self) -> None:
         self._capture.release()
 
-    def _reconnect(self) -> Image:
+    def _reconnect(self) -> BgrPicture:
         self._capture.release()
         for attempt in range(_ATTEMPTS):
             pause = min(2.0**attempt, _LONGEST_PAUSE)
@@ -282,7 +285,7 @@ def _open_stream(url: str, clock: Clock, notify: Notify) -> Source:
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT]
     name = _without_password(url)
 
-    def connect() -> tuple[Capture, Image] | None:
+    def connect() -> tuple[Capture, BgrPicture] | None:
         return _open(url, cv2.CAP_FFMPEG, timeouts)
 
     opened = connect()
@@ -305,7 +308,7 @@ def _open_file(path: Path, clock: Clock) -> Source:
     return FileSource(str(path), *opened, clock)
 
 
-def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple[Capture, Image] | None:
+def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple[Capture, BgrPicture] | None:
     """An open capture and its first picture, or None: a device that opens may still give nothing."""
     with quiet_opencv():
         capture = cv2.VideoCapture(what, api, settings or [])
@@ -316,9 +319,9 @@ def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple
     return capture, first
 
 
-def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, Image] | None:
+def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, BgrPicture] | None:
     """`_open`, but None when it takes longer: GStreamer waits for ever for a missing element or a stuck service."""
-    opened: queue.SimpleQueue[tuple[Capture, Image] | None] = queue.SimpleQueue()
+    opened: queue.SimpleQueue[tuple[Capture, BgrPicture] | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: opened.put(_open(what, api)), name="open", daemon=True).start()
     try:
         return opened.get(timeout=seconds)
@@ -326,9 +329,9 @@ def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, Image] |
         return None
 
 
-def _grab(capture: Capture) -> Image | None:
+def _grab(capture: Capture) -> BgrPicture | None:
     given, image = capture.read()
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if given else None
+    return image if given else None
 
 
 def _refuse_settings(text: str, size: Size | None, fps: float | None) -> None:

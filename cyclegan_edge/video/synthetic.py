@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from cyclegan_edge.contract import Size
 from cyclegan_edge.scenes import render
-from cyclegan_edge.video.frames import Clock, Frame, Size
+from cyclegan_edge.video.frames import Clock, Frame
 
 SIZE: Size = (360, 640)
 FPS = 30.0
@@ -31,7 +32,8 @@ class SyntheticSource:
         """Raises DataError for a size that the renderer refuses."""
         self.name, self.size, self.fps = "synthetic", size, fps
         self._clock, self._index = clock, -1
-        self._view = render(_SEED, "summer", size=(size[0], max(size[1], min(_WIDEST, _VIEWS * size[1]))))
+        landscape = render(_SEED, "summer", size=(size[0], max(size[1], min(_WIDEST, _VIEWS * size[1]))))
+        self._view = np.ascontiguousarray(landscape[..., ::-1])  # BGR
 
     def read(self) -> Frame:
         self._index += 1

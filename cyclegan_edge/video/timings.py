@@ -1,4 +1,4 @@
-"""What the loop measured: one `FrameTiming` per frame, gathered by `Timings`, summed up in a `Report`.
+"""What the loop measured: one `FrameTiming` per frame, gathered by `Timings`, condensed into a `LiveSummary`.
 
     captured      asked   read        prepared      ran       restored    shown
        |            |-wait-|--prepare---|----run----|--restore--|---show---|
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_KEPT = 36_000  # frames behind the medians of a report: 20 minutes at 30 fps
+_KEPT = 36_000  # frames behind the medians of a summary: 20 minutes at 30 fps
 _RECENT = 30  # frames behind the numbers on the picture
 
 
@@ -51,7 +51,7 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LiveSummary:
     """A run in numbers. Rate and counts cover all of it, the percentiles its last `measured` frames."""
 
     frames: int
@@ -93,9 +93,9 @@ class Timings:
         self._recent = Recent(self._frames, self._dropped, fps, _percentile(last, 50))
         return self._recent
 
-    def report(self) -> Report:
+    def summary(self) -> LiveSummary:
         seconds = self._kept[-1].shown - self._began if self._kept else 0.0
-        return Report(
+        return LiveSummary(
             frames=self._frames,
             dropped=self._dropped,
             seconds=seconds,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from cyclegan_edge.errors import SinkError
-from cyclegan_edge.video.frames import Frame, Image
+from cyclegan_edge.video.frames import BgrPicture, Frame
 from cyclegan_edge.video.timings import Recent
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Page:
 
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         self._about, self._stats = about, stats
-        self._shown: tuple[int, Image] | None = None  # number and picture; replaced whole, so no lock
+        self._shown: tuple[int, BgrPicture] | None = None  # number and picture; replaced whole, so no lock
         self._recent: Recent | None = None
         self._last = time.monotonic()
         self._encoded: tuple[int, bytes] = (0, b"")  # from here on, touched by the server's thread only
@@ -94,7 +94,7 @@ class Page:
         self._thread = threading.Thread(target=self._serve, args=(listening,), name="web", daemon=True)
         self._thread.start()
 
-    def show(self, picture: Image, frame: Frame) -> bool:
+    def show(self, picture: BgrPicture, frame: Frame) -> bool:
         """Leave the picture for whoever watches; it must not be written to afterwards. Raises SinkError."""
         if not self._thread.is_alive():
             raise SinkError(
@@ -181,8 +181,8 @@ class Page:
             return self._encoded
 
 
-def _jpeg(picture: Image) -> bytes:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+def _jpeg(picture: BgrPicture) -> bytes:
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return encoded.tobytes()
 
 
