@@ -29,9 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.execution import PLAIN, allow_tf32, resolve
 from cyclegan_edge.train.losses import cycle_loss, discriminator_gan_loss, generator_gan_loss, identity_loss
-from cyclegan_edge.train.ranks import Ranks
-from cyclegan_edge.train.speed import PLAIN, allow_tf32, resolve
 from cyclegan_edge.train.state import new_state
 from cyclegan_edge.train.step import Step
 
@@ -115,7 +115,7 @@ def plain_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, T
 def our_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, Tensor], object]:
     speed = resolve(config.speed, device, size=config.size, batch=config.batch)
     allow_tf32(speed)
-    return Step(new_state(config, device), config.objective, speed, Ranks())
+    return Step(new_state(config, device), config.objective, speed, ProcessGroup())
 
 
 def measure(case: Case, way: str, steps: int) -> dict[str, float]:

@@ -119,10 +119,10 @@ def tiny_bundle(tmp_path: Path) -> Path:
 def generator() -> "ResnetGenerator":
     """A small generator whose pictures use most of the range."""
     torch = pytest.importorskip("torch")
-    from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+    from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
 
     generator = ResnetGenerator(GeneratorConfig(width=8, blocks=2)).eval()
-    start_weights(generator, torch.Generator().manual_seed(0))
+    init_weights(generator, torch.Generator().manual_seed(0))
     with torch.no_grad():
         generator.get_parameter(f"model.{len(generator.model) - 2}.weight").mul_(8)
     return generator

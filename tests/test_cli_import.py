@@ -9,7 +9,7 @@ from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app, main
 from cyclegan_edge.cli.import_ import model_name
 from cyclegan_edge.export.weights.open import open_generator
-from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """checkpoints/horse2zebra/latest_net_G.pth with the reference's names, as its download script leaves it."""
     monkeypatch.chdir(tmp_path)
     generator = ResnetGenerator(GeneratorConfig(width=4, blocks=1))
-    start_weights(generator, torch.Generator().manual_seed(0))
+    init_weights(generator, torch.Generator().manual_seed(0))
     path = Path("checkpoints/horse2zebra/latest_net_G.pth")
     path.parent.mkdir(parents=True)
     torch.save(generator.state_dict(), path)

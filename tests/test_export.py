@@ -31,7 +31,7 @@ from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
 from cyclegan_edge.train.state import new_state
 
 Picture = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ SMALL = GeneratorConfig(width=8, blocks=2)
 
 def small_generator(config: GeneratorConfig = SMALL) -> ResnetGenerator:
     generator = ResnetGenerator(config).eval()
-    start_weights(generator, torch.Generator().manual_seed(0))
+    init_weights(generator, torch.Generator().manual_seed(0))
     with torch.no_grad():
         last = generator.model[-2]
         assert isinstance(last, nn.Conv2d)

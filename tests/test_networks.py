@@ -12,9 +12,9 @@ from cyclegan_edge.train.networks import (
     PixelDiscriminator,
     ResnetGenerator,
     Start,
+    init_weights,
     new_discriminator,
     new_generator,
-    start_weights,
 )
 
 
@@ -74,7 +74,7 @@ def linear_part(discriminator: PatchDiscriminator) -> nn.Sequential:
 def test_start_weights_are_normal_with_deviation_0_02_and_biases_are_0() -> None:
     generator = ResnetGenerator(GeneratorConfig(blocks=1))
 
-    start_weights(generator, torch.Generator().manual_seed(0))
+    init_weights(generator, torch.Generator().manual_seed(0))
 
     weights = torch.cat([value.flatten() for key, value in generator.state_dict().items() if key.endswith("weight")])
     assert weights.std().item() == pytest.approx(0.02, rel=0.01)
@@ -169,7 +169,7 @@ def test_dropout_shifts_the_second_convolution_as_in_the_reference() -> None:
 def test_each_start_has_the_deviation_of_its_paper(start: Start, gain: float, deviation: float) -> None:
     network = nn.Conv2d(128, 128, 3)
 
-    start_weights(network, torch.Generator().manual_seed(0), start, gain)
+    init_weights(network, torch.Generator().manual_seed(0), start, gain)
 
     assert network.weight.std().item() == pytest.approx(deviation, rel=0.02)
     assert not network.bias.any()  # type: ignore[union-attr]

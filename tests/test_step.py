@@ -9,14 +9,14 @@ from torch import Tensor
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.execution import PLAIN, Execution, ExecutionConfig, TrainPrecision, prepare_network, resolve
 from cyclegan_edge.train.losses import ObjectiveConfig
 from cyclegan_edge.train.networks import InstanceNorm
-from cyclegan_edge.train.speed import PLAIN, Precision, Speed, SpeedConfig, prepare, resolve
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Step
 
 CPU = torch.device("cpu")
-WAYS: dict[str, tuple[SpeedConfig, float]] = {  # and how far its gradients may be from the plain ones, relatively
+WAYS: dict[str, tuple[ExecutionConfig, float]] = {  # and how far its gradients may be from the plain ones, relatively
     "batched": (replace(PLAIN, batched=True), 1e-4),
     "fused Adam": (replace(PLAIN, fused=True), 1e-6),
     "channels_last": (replace(PLAIN, channels_last="on"), 1e-4),
@@ -208,7 +208,7 @@ def test_checkpointing_keeps_fewer_activations() -> None:
     def kept(recompute: bool) -> int:
         config = settings("generator.blocks=6")
         network = new_state(config, CPU).networks.generator_ab
-        prepare(network, resolve(config.speed, CPU, size=512 if recompute else 32, batch=1))
+        prepare_network(network, resolve(config.speed, CPU, size=512 if recompute else 32, batch=1))
         total = 0
 
         def count(tensor: Tensor) -> Tensor:
@@ -226,42 +226,42 @@ def test_checkpointing_keeps_fewer_activations() -> None:
 @pytest.mark.parametrize(
     ("speed", "sentence"),
     [
-        (SpeedConfig(cuda_graphs="on"), "speed.cuda_graphs is 'on', but it needs a CUDA device"),
-        (SpeedConfig(precision="fp16"), "speed.precision is 'fp16', which needs a CUDA device"),
-        (SpeedConfig(precision="tf32"), "speed.precision is 'tf32', which needs a CUDA device"),
-        (SpeedConfig(accumulate=3), "speed.accumulate is 3, but 2 pairs cannot be cut into so many equal parts"),
+        (ExecutionConfig(cuda_graphs="on"), "speed.cuda_graphs is 'on', but it needs a CUDA device"),
+        (ExecutionConfig(precision="fp16"), "speed.precision is 'fp16', which needs a CUDA device"),
+        (ExecutionConfig(precision="tf32"), "speed.precision is 'tf32', which needs a CUDA device"),
+        (ExecutionConfig(accumulate=3), "speed.accumulate is 3, but 2 pairs cannot be cut into so many equal parts"),
     ],
 )
-def test_what_the_device_cannot_do_is_refused(speed: SpeedConfig, sentence: str) -> None:
+def test_what_the_device_cannot_do_is_refused(speed: ExecutionConfig, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         resolve(speed, CPU, size=32, batch=2)
 
 
 def test_a_gradient_penalty_is_not_compiled() -> None:
     with pytest.raises(ConfigError, match="second derivative"):
-        resolve(SpeedConfig(compile="on"), CPU, size=32, batch=1, penalty=True)
+        resolve(ExecutionConfig(compile="on"), CPU, size=32, batch=1, penalty=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_cpu_takes_both_its_precisions_and_names_them(precision: Precision) -> None:
-    speed = resolve(SpeedConfig(precision=precision, accumulate=2), CPU, size=512, batch=4)
+def test_the_cpu_takes_both_its_precisions_and_names_them(precision: TrainPrecision) -> None:
+    speed = resolve(ExecutionConfig(precision=precision, accumulate=2), CPU, size=512, batch=4)
 
     assert str(speed) == f"{precision}, checkpointing, accumulate 2"
-    assert isinstance(speed, Speed)
+    assert isinstance(speed, Execution)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     "speed",
     [
-        SpeedConfig(compile="off", cuda_graphs="off"),
-        SpeedConfig(compile="off", cuda_graphs="on"),
-        SpeedConfig(compile="on", cuda_graphs="off"),
-        SpeedConfig(compile="on", cuda_graphs="on"),
-        SpeedConfig(precision="fp16", compile="off"),
+        ExecutionConfig(compile="off", cuda_graphs="off"),
+        ExecutionConfig(compile="off", cuda_graphs="on"),
+        ExecutionConfig(compile="on", cuda_graphs="off"),
+        ExecutionConfig(compile="on", cuda_graphs="on"),
+        ExecutionConfig(precision="fp16", compile="off"),
     ],
 )
-def test_every_way_on_cuda_gives_the_losses_of_the_plain_one(speed: SpeedConfig) -> None:
+def test_every_way_on_cuda_gives_the_losses_of_the_plain_one(speed: ExecutionConfig) -> None:
     device, config = torch.device("cuda", 0), settings()
     found = losses_of_three_steps(speed, config.objective, config, device)
     expected = losses_of_three_steps(PLAIN, config.objective, config, device)
@@ -272,7 +272,7 @@ def test_every_way_on_cuda_gives_the_losses_of_the_plain_one(speed: SpeedConfig)
 
 
 def losses_of_three_steps(
-    speed: SpeedConfig, objective: ObjectiveConfig, config: TrainConfig, device: torch.device
+    speed: ExecutionConfig, objective: ObjectiveConfig, config: TrainConfig, device: torch.device
 ) -> list[Losses]:
     state = new_state(replace(config, speed=speed), device)
     step = Step(state, objective, resolve(speed, device, size=config.size, batch=1))

@@ -22,7 +22,7 @@ from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import load_generator, save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, start_weights
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
 from cyclegan_edge.train.state import new_state
 
 TINY = {"size": 32, "generator.width": 4, "generator.blocks": 1, "discriminator.width": 4}
@@ -31,7 +31,7 @@ TINY = {"size": 32, "generator.width": 4, "generator.blocks": 1, "discriminator.
 def generator(seed: int = 0) -> ResnetGenerator:
     """Has the names of the reference."""
     made = ResnetGenerator(GeneratorConfig(width=4, blocks=2)).eval()
-    start_weights(made, torch.Generator().manual_seed(seed))
+    init_weights(made, torch.Generator().manual_seed(seed))
     return made
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.train.data.crops import PicturesConfig
 from cyclegan_edge.train.evaluate.quality import Metric
+from cyclegan_edge.train.execution import ExecutionConfig
 from cyclegan_edge.train.losses import ObjectiveConfig
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, Start
 from cyclegan_edge.train.schedule import ScheduleConfig
-from cyclegan_edge.train.speed import SpeedConfig
 
 Preset = Literal["paper", "short-side"]
 
@@ -79,7 +79,7 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    speed: ExecutionConfig = field(default_factory=ExecutionConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:

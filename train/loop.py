@@ -13,14 +13,14 @@ from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.crops import Crops
 from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
+from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
 from cyclegan_edge.train.outputs import Outputs, gradient_norms, memory
-from cyclegan_edge.train.ranks import Ranks
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
-from cyclegan_edge.train.speed import Speed, allow_tf32, resolve
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Step
 
-BORNE = 50  # steps in a row with losses that are no numbers, after which a run gives up
+MAX_NONFINITE_STEPS = 50  # steps in a row with losses that are no numbers, after which a run gives up
 
 _SMOOTHING = 20  # steps that the speed shown is averaged over
 
@@ -50,9 +50,9 @@ def choose_device(config: TrainConfig) -> torch.device:
     return torch.device("cpu")
 
 
-def choose_speed(config: TrainConfig, ranks: Ranks | None = None) -> Speed:
+def choose_execution(config: TrainConfig, group: ProcessGroup | None = None) -> Execution:
     """What the speed settings mean here. Raises ConfigError for what this device or number of processes rules out."""
-    count = ranks.count if ranks else 1
+    count = group.world_size if group else 1
     if config.batch % count:
         raise ConfigError(
             f"batch is {config.batch}, but {count} processes share it; set batch={count} or another multiple of it."
@@ -62,7 +62,7 @@ def choose_speed(config: TrainConfig, ranks: Ranks | None = None) -> Speed:
         choose_device(config),
         size=config.size,
         batch=config.batch // count,
-        ranks=count,
+        world_size=count,
         penalty=config.objective.gan == "wgangp",
     )
 
@@ -74,25 +74,25 @@ def fit(
     *,
     resume: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
-    ranks: Ranks | None = None,
+    group: ProcessGroup | None = None,
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint and a report at the end.
 
     `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run
-    ends; continuing it later gives what an uninterrupted run would have given. `ranks` are the processes that train
+    ends; continuing it later gives what an uninterrupted run would have given. `group` are the processes that train
     together; the first of them writes. Raises TrainError when the losses stay no numbers.
     """
-    ranks = ranks or Ranks()
-    device, speed = choose_device(config), choose_speed(config, ranks)
+    group = group or ProcessGroup()
+    device, speed = choose_device(config), choose_execution(config, group)
     allow_tf32(speed)
     torch.manual_seed(config.seed)
     state = load_checkpoint(resume, device, config)[1] if resume else new_state(config, device)
-    if not ranks.first:
-        torch.manual_seed(hash((config.seed, ranks.rank, state.step)))
-    outputs = Outputs(run, config, state, device) if ranks.first else None
-    step = Step(state, config.objective, speed, ranks)
-    feed = _Feed(_crops(config, pairs, state, ranks, pin=device.type == "cuda"), device)
-    pace, clock = _Pace(config.batch), _Clock(state, config, ranks)
+    if not group.is_main:
+        torch.manual_seed(hash((config.seed, group.rank, state.step)))
+    outputs = Outputs(run, config, state, device) if group.is_main else None
+    step = Step(state, config.objective, speed, group)
+    feed = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
+    pace, clock = _Pace(config.batch), _Clock(state, config, group)
     steps_per_epoch = max(1, len(pairs) // config.batch)
     try:
         while not is_over(config.schedule, at := Position(state.step, steps_per_epoch, state.seconds)):
@@ -102,16 +102,16 @@ def fit(
             losses, pictures = step(*next(feed))
             feed.copy_ahead()
             if state.step % steps_per_epoch == 0:
-                _end_epoch(config, state, ranks)
+                _end_epoch(config, state, group)
             clock.tick()
             pace.tick()
             after = Position(state.step, steps_per_epoch, state.seconds)
-            last = is_over(config.schedule, after) or ranks.any(stop())
+            last = is_over(config.schedule, after) or group.any(stop())
 
             logged, sample, checkpoint, best = None, None, None, False
             warnings: list[str] = []
             if last or state.step % config.output.log_every == 0:
-                logged = _read(losses, ranks)
+                logged = _read(losses, group)
                 warnings += _back_off(state, run)
                 scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": feed.share()}
                 if outputs:
@@ -143,7 +143,9 @@ def fit(
             outputs.close()
 
 
-def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *, pin: bool) -> Iterator[PairBatch]:
+def _crops(
+    config: TrainConfig, pairs: Pairs, state: TrainState, group: ProcessGroup, *, pin: bool
+) -> Iterator[PairBatch]:
     crops = Crops(
         pictures=config.pictures,
         load_size=config.load_size,
@@ -157,13 +159,13 @@ def _crops(config: TrainConfig, pairs: Pairs, state: TrainState, ranks: Ranks, *
         batch=config.batch,
         start=state.pairs,
         workers=config.pictures.workers,
-        rank=ranks.rank,
-        world_size=ranks.count,
+        rank=group.rank,
+        world_size=group.world_size,
         pin=pin,
     )
 
 
-class _Feed:
+class DevicePrefetcher:
     """Batches on the device, and the share of the time that was spent waiting for them.
 
     On CUDA a stream of its own copies the next batch while the step that was launched before computes.
@@ -226,14 +228,14 @@ class _Pace:
 class _Clock:
     """Counts the seconds in training; when they end the run, all processes go by those of the first."""
 
-    def __init__(self, state: TrainState, config: TrainConfig, ranks: Ranks) -> None:
-        self._state, self._ranks = state, ranks
+    def __init__(self, state: TrainState, config: TrainConfig, group: ProcessGroup) -> None:
+        self._state, self._group = state, group
         self._shared = config.schedule.minutes is not None
         self._began = time.monotonic() - state.seconds
 
     def tick(self) -> None:
         seconds = time.monotonic() - self._began
-        self._state.seconds = self._ranks.first_says(seconds) if self._shared else seconds
+        self._state.seconds = self._group.broadcast(seconds) if self._shared else seconds
 
 
 def _set_learning_rate(state: TrainState, rate: float) -> None:
@@ -242,15 +244,17 @@ def _set_learning_rate(state: TrainState, rate: float) -> None:
             group["lr"] = rate
 
 
-def _end_epoch(config: TrainConfig, state: TrainState, ranks: Ranks) -> None:
+def _end_epoch(config: TrainConfig, state: TrainState, group: ProcessGroup) -> None:
     if config.schedule.policy == "plateau":  # the one policy that has to look, and to wait for the device
-        state.plateau.tell(float(ranks.mean(state.cycle_sum)) / max(1, state.cycle_count))
+        state.plateau.tell(float(group.all_reduce_mean(state.cycle_sum)) / max(1, state.cycle_count))
     state.cycle_sum, state.cycle_count = torch.zeros_like(state.cycle_sum), 0
 
 
-def _read(losses: Losses, ranks: Ranks) -> dict[str, float]:
+def _read(losses: Losses, group: ProcessGroup) -> dict[str, float]:
     names, values = zip(*losses.items(), strict=True)
-    return dict(zip(names, ranks.mean(torch.stack(values)).tolist(), strict=True))  # one wait for the device, not eight
+    return dict(
+        zip(names, group.all_reduce_mean(torch.stack(values)).tolist(), strict=True)
+    )  # one wait for the device, not eight
 
 
 def _back_off(state: TrainState, run: Path) -> list[str]:
@@ -258,7 +262,7 @@ def _back_off(state: TrainState, run: Path) -> list[str]:
     bad = int(state.bad_steps)
     if bad == 0:
         return []
-    if bad >= BORNE:
+    if bad >= MAX_NONFINITE_STEPS:
         good = find_checkpoint(run)
         raise TrainError(
             f"The losses have not been numbers for {bad} steps in a row, so training has stopped; "

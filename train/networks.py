@@ -255,7 +255,7 @@ def new_discriminator(config: DiscriminatorConfig, source: int = 3) -> nn.Module
             return PixelDiscriminator(config, source)
 
 
-def start_weights(network: nn.Module, generator: torch.Generator, start: Start = "normal", gain: float = 0.02) -> None:
+def init_weights(network: nn.Module, generator: torch.Generator, start: Start = "normal", gain: float = 0.02) -> None:
     """Fill every convolution's weight as `start` says and its bias with 0, in the order of the layers.
 
     `gain` is the deviation of "normal" (0.02 in the paper) and the gain of "xavier" and "orthogonal"."""

@@ -23,23 +23,23 @@ from cyclegan_edge.files import atomic_file
 from cyclegan_edge.images import write_image
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import to_toml
-from cyclegan_edge.train.best import Judge
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.diagnostics import Diagnostics
 from cyclegan_edge.train.report import write_report
 from cyclegan_edge.train.state import TrainState
 from cyclegan_edge.train.step import Pictures
-from cyclegan_edge.train.watch import Watch
+from cyclegan_edge.train.validation import Validator
 
 
 class Outputs:
     """Writes what is due after a step of `state`; nothing here changes the training."""
 
     def __init__(self, run: Path, config: TrainConfig, state: TrainState, device: torch.device) -> None:
-        """Raises what `Judge` raises, before anything is written."""
+        """Raises what `Validator` raises, before anything is written."""
         self._run, self._config, self._state = run, config, state
-        self._judge = Judge(config, device) if config.output.evaluate_every else None
-        self._watch = Watch(config.objective.gan)
+        self._validator = Validator(config, device) if config.output.evaluate_every else None
+        self._watch = Diagnostics(config.objective.gan)
         if state.watch is not None:
             self._watch.load_state_dict(state.watch)
         run.mkdir(parents=True, exist_ok=True)
@@ -74,9 +74,9 @@ class Outputs:
 
     def is_best(self) -> bool:
         """Measure the generators on the test pictures: whether they are the best of the run so far."""
-        if self._judge is None:
+        if self._validator is None:
             return False
-        figures, best = self._judge(self._state)
+        figures, best = self._validator(self._state)
         self._curves({f"evaluation/{name}": value for name, value in figures.items()})
         return best
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.networks import new_discriminator, new_generator, start_weights
+from cyclegan_edge.train.diagnostics import DiagnosticsState
+from cyclegan_edge.train.networks import init_weights, new_discriminator, new_generator
 from cyclegan_edge.train.replay import ReplayBuffer
 from cyclegan_edge.train.schedule import Plateau
-from cyclegan_edge.train.watch import WatchState
 
 _FIRST_SCALE = 65536.0  # of fp16, as torch's own default; 1 in every other precision
 
@@ -69,7 +69,7 @@ class TrainState:
     seconds: float = 0.0  # in training
     back_off: float = 1.0  # factor of the learning rate, halved when gradients were not finite
     best: dict[str, float] = field(default_factory=dict)  # the best evaluation so far, by metric
-    watch: WatchState | None = None  # what the watch for known failures remembers
+    watch: DiagnosticsState | None = None  # what the watch for known failures remembers
     cycle_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the steps of this epoch
     cycle_count: int = 0
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros(()))  # steps in a row with losses that are no numbers
@@ -87,7 +87,7 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainState:
             new_discriminator(config.discriminator, channels_b),
         )
     for _, network in networks.items():
-        start_weights(network, random, config.start, config.start_gain)
+        init_weights(network, random, config.start, config.start_gain)
         network.to(device)
     fp16 = config.speed.precision == "fp16"
     return TrainState(

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cyclegan_edge.train.graphs import Passes, Recorded
+from cyclegan_edge.train.cuda_graph import CudaGraphed, Passes
+from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.execution import Execution, prepare_network
 from cyclegan_edge.train.losses import (
     ObjectiveConfig,
     augmented,
@@ -28,8 +30,6 @@ from cyclegan_edge.train.losses import (
     gradient_penalty,
     identity_loss,
 )
-from cyclegan_edge.train.ranks import Ranks
-from cyclegan_edge.train.speed import Speed, prepare
 from cyclegan_edge.train.state import Networks, TrainState
 
 
@@ -69,21 +69,23 @@ class Step:
     step(real_a, real_b) takes this process's share of a batch, (n, C, S, S) float32 in -1..1 on the device.
     """
 
-    def __init__(self, state: TrainState, objective: ObjectiveConfig, speed: Speed, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self, state: TrainState, objective: ObjectiveConfig, speed: Execution, group: ProcessGroup | None = None
+    ) -> None:
         self.state = state
         self._objective = objective
         self._speed = speed
-        self._ranks = ranks or Ranks()
+        self._group = group or ProcessGroup()
         self._device = next(state.networks.generator_ab.parameters()).device
         for _, network in state.networks.items():
-            prepare(network, speed)
+            prepare_network(network, speed)
         self._translation = self._shared(_Translation(state.networks, speed, objective))
         self._judgement = self._shared(_Judgement(state.networks, speed))
         self._generators: Passes = self._generators_pass
         self._discriminators: Passes = self._discriminators_pass
         if speed.cuda_graphs:
-            self._generators = Recorded(self._generators_pass, state.generators.zero_grad)
-            self._discriminators = Recorded(self._discriminators_pass, state.discriminators.zero_grad)
+            self._generators = CudaGraphed(self._generators_pass, state.generators.zero_grad)
+            self._discriminators = CudaGraphed(self._discriminators_pass, state.discriminators.zero_grad)
 
     def __call__(self, real_a: Tensor, real_b: Tensor) -> tuple[Losses, Pictures]:
         """Update all four networks once."""
@@ -174,10 +176,10 @@ class Step:
 
     def _replayed(self, fake_a: Tensor, fake_b: Tensor) -> tuple[Tensor, Tensor]:
         """Every process keeps the same buffers, so that any number of them gives the same answers."""
-        ranks, state = self._ranks, self.state
+        group, state = self._group, self.state
         return (
-            ranks.own(state.replay_a.query(ranks.gather(fake_a))),
-            ranks.own(state.replay_b.query(ranks.gather(fake_b))),
+            group.local_shard(state.replay_a.query(group.all_gather(fake_a))),
+            group.local_shard(state.replay_b.query(group.all_gather(fake_b))),
         )
 
     def _score(self, discriminator: nn.Module, fake: Tensor) -> Tensor:
@@ -195,7 +197,7 @@ class Step:
         state.cycle_sum = state.cycle_sum + torch.where(finite, values[2] + values[3], 0.0)
         state.cycle_count += 1
         state.step += 1
-        state.pairs += pairs * self._ranks.count
+        state.pairs += pairs * self._group.world_size
 
     def _autocast(self) -> AbstractContextManager[Any]:
         dtype = self._speed.autocast
@@ -207,7 +209,7 @@ class Step:
         self.state.networks.discriminator_b.requires_grad_(not still)
 
     def _shared(self, module: nn.Module) -> nn.Module:
-        if self._ranks.count == 1:
+        if self._group.world_size == 1:
             return module
         places = [self._device.index] if self._device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=places, broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -216,7 +218,7 @@ class Step:
 class _Translation(nn.Module):
     """Both generators there and back, in one module: processes exchange all gradients of a pass at once."""
 
-    def __init__(self, networks: Networks, speed: Speed, objective: ObjectiveConfig) -> None:
+    def __init__(self, networks: Networks, speed: Execution, objective: ObjectiveConfig) -> None:
         super().__init__()
         self.generator_ab, self.generator_ba = networks.generator_ab, networks.generator_ba
         self._batched, self._identity = speed.batched, bool(objective.identity_weight)
@@ -239,7 +241,7 @@ class _Translation(nn.Module):
 class _Judgement(nn.Module):
     """Both discriminators on real and on replayed pictures."""
 
-    def __init__(self, networks: Networks, speed: Speed) -> None:
+    def __init__(self, networks: Networks, speed: Execution) -> None:
         super().__init__()
         self.discriminator_a, self.discriminator_b = networks.discriminator_a, networks.discriminator_b
         self._batched = speed.batched

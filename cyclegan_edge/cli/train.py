@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cyclegan_edge.train.config import TrainConfig
     from cyclegan_edge.train.data.folders import PictureFolders
     from cyclegan_edge.train.data.pairs import Pairs
+    from cyclegan_edge.train.distributed import ProcessGroup
     from cyclegan_edge.train.loop import Progress
-    from cyclegan_edge.train.ranks import Ranks
 
 RUNS = Path("runs")
 
@@ -68,7 +68,7 @@ def train(
     Ctrl-C finishes the step, saves, and stops; --resume goes on from there. Settings may be changed on the way, save
     those that the networks and the order of the pictures depend on. Started by torchrun, its processes train as one.
     """
-    from cyclegan_edge.train.ranks import join_ranks, leave_ranks
+    from cyclegan_edge.train.distributed import join_process_group, leave_process_group
 
     given = {
         "schedule.steps": steps,
@@ -92,24 +92,24 @@ def train(
         run, settings, checkpoint = _find_run(name, config, set_ or [], known)
     else:
         run, settings = _start(name, preset, config, set_ or [], known)
-    ranks = join_ranks(settings.device)
+    group = join_process_group(settings.device)
     try:
-        console.quiet = not ranks.first
-        run = ranks.first_says(run if checkpoint else _unused(run))
-        train_in(run, settings, checkpoint, ranks)
+        console.quiet = not group.is_main
+        run = group.broadcast(run if checkpoint else _unused(run))
+        train_in(run, settings, checkpoint, group)
     finally:
-        leave_ranks()
+        leave_process_group()
     console.print(f"\nNext: [bold]cyclegan-edge export --fp16[/bold]   (curves: tensorboard --logdir {run.parent})")
 
 
 def train_in(
-    run: Path, settings: "TrainConfig", checkpoint: Path | None = None, ranks: "Ranks | None" = None
+    run: Path, settings: "TrainConfig", checkpoint: Path | None = None, group: "ProcessGroup | None" = None
 ) -> dict[str, float]:
     """Train in the folder `run` with a progress bar; the last losses come back."""
-    from cyclegan_edge.train.loop import choose_device, choose_speed, fit
+    from cyclegan_edge.train.loop import choose_device, choose_execution, fit
 
-    device, speed = choose_device(settings), choose_speed(settings, ranks)
-    many = f"{ranks.count} processes on " if ranks and ranks.count > 1 else ""
+    device, speed = choose_device(settings), choose_execution(settings, group)
+    many = f"{group.world_size} processes on " if group and group.world_size > 1 else ""
     console.print(
         f"Training in [bold]{run}[/bold] on {many}{_describe(device)}: {settings.size} px, "
         f"{settings.generator.kind} of width {settings.generator.width}; {speed}."
@@ -118,7 +118,7 @@ def train_in(
     losses: dict[str, float] = {}
     with _asked_to_stop() as stop, progress_bar() as bar:
         task = bar.add_task("training", note="", total=None)
-        for progress in fit(settings, pairs, run, resume=checkpoint, stop=lambda: bool(stop), ranks=ranks):
+        for progress in fit(settings, pairs, run, resume=checkpoint, stop=lambda: bool(stop), group=group):
             losses = progress.losses or losses
             for warning in progress.warnings:
                 _warn(warning)

@@ -14,8 +14,8 @@ from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.loop import choose_speed
-from cyclegan_edge.train.ranks import Ranks
+from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.loop import choose_execution
 
 SETTINGS = (
     "generator.width=4", "generator.blocks=1", "discriminator.width=4", "objective.pool=3", "device=cpu",
@@ -97,4 +97,4 @@ def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
     config = load_settings(TrainConfig, None, ["batch=3"], overrides={"data": "none", "device": "cpu"})
 
     with pytest.raises(ConfigError, match="batch is 3, but 2 processes share it; set batch=2 or another multiple"):
-        choose_speed(config, Ranks(0, 2))
+        choose_execution(config, ProcessGroup(0, 2))

@@ -44,7 +44,7 @@ _INPUTS_VARY = 0.05  # their variation at least, or there is nothing to compare:
 _SIDE = 8  # px that pictures are reduced to for that: which colour is where, no texture
 
 
-class WatchState(TypedDict):
+class DiagnosticsState(TypedDict):
     """What a checkpoint keeps of a watch: plain values."""
 
     means: dict[str, float]  # running means
@@ -53,7 +53,7 @@ class WatchState(TypedDict):
     seen: dict[str, list[list[float]]]  # direction and kind -> reduced pictures, oldest first
 
 
-class Watch:
+class Diagnostics:
     """Looks at one run. Fed the same values, a watch that was restored answers as one that was never stopped."""
 
     def __init__(self, gan: Gan = "lsgan") -> None:
@@ -82,7 +82,7 @@ class Watch:
             *self._constant(step, direction, real, fake),
         ]
 
-    def state_dict(self) -> WatchState:
+    def state_dict(self) -> DiagnosticsState:
         """Everything that decides the next answers."""
         return {
             "means": dict(self._means),
@@ -91,7 +91,7 @@ class Watch:
             "seen": {name: list(pictures) for name, pictures in self._seen.items()},
         }
 
-    def load_state_dict(self, state: WatchState) -> None:
+    def load_state_dict(self, state: DiagnosticsState) -> None:
         """Go on where `state_dict` was taken."""
         self._means, self._warned = dict(state["means"]), dict(state["warned"])
         self._since = {name: list(since) for name, since in state["since"].items()}

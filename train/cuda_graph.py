@@ -15,7 +15,7 @@ Passes = Callable[..., tuple[Tensor, ...]]
 _WARM_UP = 3  # calls before the recording: cuDNN chooses its algorithms, torch.compile compiles
 
 
-class Recorded:
+class CudaGraphed:
     """Calls `function` as a CUDA graph; `forget` takes the gradients away that the warm-up left."""
 
     def __init__(self, function: Passes, forget: Callable[[], None]) -> None:

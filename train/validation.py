@@ -21,7 +21,7 @@ from cyclegan_edge.train.evaluate.quality import (
 from cyclegan_edge.train.state import TrainState
 
 
-class Judge:
+class Validator:
     """Measures A -> B on the test pictures of a run; the training goes on as if it had not been there."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:

@@ -14,17 +14,17 @@ from torch import nn
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.train.networks import InstanceNorm, ResnetGenerator
 
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+TrainPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Switch = Literal["auto", "on", "off"]
 
 CHECKPOINT_FROM = 512  # px: from here on, activations are worth more than the time to compute them again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpeedConfig:
+class ExecutionConfig:
     """What is done to be fast; InstanceNorm and the losses stay in float32 in every precision."""
 
-    precision: Precision = "auto"  # of the convolutions. auto: bf16 where the device has it, else fp32
+    precision: TrainPrecision = "auto"  # of the convolutions. auto: bf16 where the device has it, else fp32
     batched: bool = True  # pictures that meet the same network share one pass
     fused: bool = True  # Adam in one kernel
     channels_last: Switch = "auto"  # auto: on CUDA
@@ -38,7 +38,7 @@ class SpeedConfig:
             raise ConfigError(f"speed.accumulate is {self.accumulate}, expected at least 1.")
 
 
-PLAIN = SpeedConfig(
+PLAIN = ExecutionConfig(
     precision="fp32",
     batched=False,
     fused=False,
@@ -50,8 +50,8 @@ PLAIN = SpeedConfig(
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """A SpeedConfig with nothing left open."""
+class Execution:
+    """A ExecutionConfig with nothing left open."""
 
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     batched: bool
@@ -74,18 +74,18 @@ class Speed:
 
 
 def resolve(
-    config: SpeedConfig, device: torch.device, *, size: int, batch: int, ranks: int = 1, penalty: bool = False
-) -> Speed:
+    config: ExecutionConfig, device: torch.device, *, size: int, batch: int, world_size: int = 1, penalty: bool = False
+) -> Execution:
     """What `config` means on `device` for `batch` crops of `size` px in this process.
 
-    `ranks` is the number of processes; `penalty` says that the objective has a gradient penalty, whose second
+    `world_size` is the number of processes; `penalty` says that the objective has a gradient penalty, whose second
     derivative torch.compile does not have. Raises ConfigError for what the device or the other settings rule out.
     """
     cuda = device.type == "cuda"
     checkpointing = _on(config.checkpointing, auto=size >= CHECKPOINT_FROM)
     reasons = {  # why a recording cannot be made
         "it needs a CUDA device": not cuda,
-        "several processes exchange gradients in between": ranks > 1,
+        "several processes exchange gradients in between": world_size > 1,
         "a batch in parts adds gradients up": config.accumulate > 1,
         "checkpointing decides anew what to compute": checkpointing,
         "a gradient penalty changes the graph": penalty,
@@ -100,7 +100,7 @@ def resolve(
         raise ConfigError(
             f"speed.accumulate is {config.accumulate}, but {batch} pairs cannot be cut into so many equal parts."
         )
-    return Speed(
+    return Execution(
         precision=_precision(config.precision, device),
         batched=config.batched,
         fused=config.fused,
@@ -112,7 +112,7 @@ def resolve(
     )
 
 
-def prepare(networks: nn.Module, speed: Speed) -> None:
+def prepare_network(networks: nn.Module, speed: Execution) -> None:
     """Set the memory layout, the norms and the compilation of a network as `speed` says; its weights stay the same."""
     if speed.channels_last:
         networks.to(memory_format=torch.channels_last)
@@ -125,7 +125,7 @@ def prepare(networks: nn.Module, speed: Speed) -> None:
         networks.compile(dynamic=False)
 
 
-def allow_tf32(speed: Speed) -> None:
+def allow_tf32(speed: Execution) -> None:
     """Let CUDA multiply float32 in TF32 (10 bits of mantissa) when asked to, and not otherwise; torch-wide."""
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.allow_tf32 = speed.precision != "fp32"
@@ -137,7 +137,7 @@ def _on(switch: Switch, *, auto: bool) -> bool:
     return auto if switch == "auto" else switch == "on"
 
 
-def _precision(wanted: Precision, device: torch.device) -> Literal["fp32", "tf32", "bf16", "fp16"]:
+def _precision(wanted: TrainPrecision, device: torch.device) -> Literal["fp32", "tf32", "bf16", "fp16"]:
     if wanted in ("tf32", "fp16") and device.type != "cuda":
         raise ConfigError(f"speed.precision is {wanted!r}, which needs a CUDA device; use fp32 or bf16.")
     if wanted != "auto":

@@ -20,60 +20,60 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class ProcessGroup:
     """This process among its equals."""
 
     rank: int = 0
-    count: int = 1
-    messages: Any = None  # a gloo group, so that asking the others never waits for a GPU
+    world_size: int = 1
+    gloo_group: Any = None  # on the CPU, so that asking the others never waits for a GPU
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process; all of them have to ask."""
-        if self.count == 1:
+        if self.world_size == 1:
             return flag
         answer = torch.tensor(int(flag))
-        dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.messages)
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self.gloo_group)
         return bool(answer)
 
-    def first_says(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The first process's value, in every process."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.messages)
+        dist.broadcast_object_list(box, src=0, group=self.gloo_group)
         return box[0]
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """The mean of a tensor over the processes; losses are means, so the mean of means is theirs."""
-        if self.count == 1:
+        if self.world_size == 1:
             return values
         values = values.clone()
         dist.all_reduce(values)
-        return values / self.count
+        return values / self.world_size
 
-    def gather(self, pictures: Tensor) -> Tensor:
-        """(n, C, S, S) of each process -> (count n, C, S, S) of all, in the order of the processes."""
-        if self.count == 1:
+    def all_gather(self, pictures: Tensor) -> Tensor:
+        """(n, C, S, S) of each process -> (world_size n, C, S, S) of all, in the order of the processes."""
+        if self.world_size == 1:
             return pictures
-        every = [torch.empty_like(pictures) for _ in range(self.count)]
+        every = [torch.empty_like(pictures) for _ in range(self.world_size)]
         dist.all_gather(every, pictures.contiguous())
         return torch.cat(every)
 
-    def own(self, pictures: Tensor) -> Tensor:
-        """The part of what `gather` gave that belongs to this process."""
-        return pictures.chunk(self.count)[self.rank]
+    def local_shard(self, pictures: Tensor) -> Tensor:
+        """The part of what `all_gather` gave that belongs to this process."""
+        return pictures.chunk(self.world_size)[self.rank]
 
 
-def join_ranks(device: str) -> Ranks:
+def join_process_group(device: str) -> ProcessGroup:
     """Join the processes that torchrun started; alone without torchrun. `device` is the setting auto, cuda or cpu."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Ranks()
+        return ProcessGroup()
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         local = int(os.environ["LOCAL_RANK"])
@@ -85,11 +85,11 @@ def join_ranks(device: str) -> Ranks:
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
-    messages = dist.new_group(backend="gloo") if cuda else None
-    return Ranks(dist.get_rank(), count, messages)
+    gloo_group = dist.new_group(backend="gloo") if cuda else None
+    return ProcessGroup(dist.get_rank(), count, gloo_group)
 
 
-def leave_ranks() -> None:
+def leave_process_group() -> None:
     """Let the others go; harmless when alone."""
     if dist.is_available() and dist.is_initialized():
         cast("Any", dist).destroy_process_group()

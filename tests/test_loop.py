@@ -13,7 +13,7 @@ from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
-from cyclegan_edge.train.loop import Progress, _Feed, choose_device, fit
+from cyclegan_edge.train.loop import DevicePrefetcher, Progress, choose_device, fit
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -225,7 +225,7 @@ def test_batches_copied_ahead_come_in_their_order(device: str) -> None:
     loaded = [(torch.full((1, 3, 64, 64), float(n)), torch.full((1, 3, 64, 64), float(-n))) for n in range(20)]
     if device == "cuda":
         loaded = [(a.pin_memory(), b.pin_memory()) for a, b in loaded]
-    feed = _Feed(iter(loaded), torch.device(device))
+    feed = DevicePrefetcher(iter(loaded), torch.device(device))
 
     sums = []
     for _ in range(10):

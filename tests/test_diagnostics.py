@@ -16,11 +16,11 @@ from cyclegan_edge.train.config import OptimiserConfig, TrainConfig
 from cyclegan_edge.train.data.crops import Crops
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.data.loader import batches
+from cyclegan_edge.train.diagnostics import REPEAT, Diagnostics, Gan
+from cyclegan_edge.train.execution import PLAIN, resolve
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
-from cyclegan_edge.train.speed import PLAIN, resolve
 from cyclegan_edge.train.state import new_state
 from cyclegan_edge.train.step import Step
-from cyclegan_edge.train.watch import REPEAT, Gan, Watch
 
 EVERY = 20  # steps between two logged ones
 GANS = get_args(Gan)
@@ -36,7 +36,7 @@ def named(generator: float, discriminator: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def told(watch: Watch, losses: Iterable[Mapping[str, float]], start: int = 0) -> list[str]:
+def told(watch: Diagnostics, losses: Iterable[Mapping[str, float]], start: int = 0) -> list[str]:
     steps = ((start + number * EVERY, named) for number, named in enumerate(losses, 1))
     return [sentence for step, named in steps for sentence in watch.losses(step, named)]
 
@@ -51,7 +51,7 @@ def pictures(rng: np.random.Generator, count: int = 1) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
 
 
-def shown(watch: Watch, fakes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
+def shown(watch: Diagnostics, fakes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
     return [sentence for step, (real, fake) in fakes.items() for sentence in watch.pictures(step, "ab", real, fake)]
 
 
@@ -60,7 +60,7 @@ def test_a_discriminator_that_wins_is_named_once_with_what_to_do(gan: Gan, rng: 
     generator, discriminator = WON[gan]
     losses = [named(g, discriminator) for g in around(generator, rng, 0.05, 200)]
 
-    (warning,) = told(Watch(gan), losses)
+    (warning,) = told(Diagnostics(gan), losses)
 
     assert warning.startswith("Step ")
     assert "discriminator_b has won: for 1000 steps" in warning
@@ -71,15 +71,15 @@ def test_a_discriminator_that_wins_is_named_once_with_what_to_do(gan: Gan, rng: 
 def test_a_discriminator_that_wins_for_a_while_only_is_not_named() -> None:
     phase = [named(0.98, 0.003)] * 45 + [named(0.4, 0.2)] * 10
 
-    assert told(Watch(), phase * 5) == []
+    assert told(Diagnostics(), phase * 5) == []
 
 
 def test_a_confident_discriminator_whose_generator_still_earns_something_is_not_named() -> None:
-    assert told(Watch(), [named(0.6, 0.005)] * 500) == []
+    assert told(Diagnostics(), [named(0.6, 0.005)] * 500) == []
 
 
 def test_a_warning_returns_after_a_while_when_nothing_changes() -> None:
-    warnings = told(Watch(), [named(0.98, 0.003)] * (2 * REPEAT // EVERY + 60))
+    warnings = told(Diagnostics(), [named(0.98, 0.003)] * (2 * REPEAT // EVERY + 60))
 
     first, second, third = (int(warning.split()[1].rstrip(":")) for warning in warnings)
     assert second - first == third - second == REPEAT
@@ -90,7 +90,7 @@ def test_a_discriminator_that_cannot_judge_is_named(gan: Gan, rng: np.random.Gen
     generator, discriminator = UNDECIDED[gan]
     losses = [named(generator, d) for d in around(discriminator, rng, 0.01, 300)]
 
-    (warning,) = told(Watch(gan), losses)
+    (warning,) = told(Diagnostics(gan), losses)
 
     assert "discriminator_b does not judge: for 5000 steps its loss has been" in warning
 
@@ -98,18 +98,18 @@ def test_a_discriminator_that_cannot_judge_is_named(gan: Gan, rng: np.random.Gen
 def test_a_discriminator_that_plays_around_a_draw_is_healthy(rng: np.random.Generator) -> None:
     losses = [named(0.3, d) for d in around(0.25, rng, 0.3, 1000)]
 
-    assert told(Watch(), losses) == []
+    assert told(Diagnostics(), losses) == []
 
 
 def test_the_losses_of_a_critic_have_no_scale_and_are_not_judged() -> None:
     for generator, discriminator in (*UNDECIDED.values(), *WON.values()):
-        assert told(Watch("wgangp"), [named(generator, discriminator)] * 500) == []
+        assert told(Diagnostics("wgangp"), [named(generator, discriminator)] * 500) == []
 
 
 @pytest.mark.parametrize("gan", GANS)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_losses_that_are_not_finite_are_named_at_once(gan: Gan, value: float) -> None:
-    watch = Watch(gan)
+    watch = Diagnostics(gan)
 
     (warning,) = watch.losses(7, {**named(0.4, 0.2), "cycle_a": value, "penalty_b": value})
 
@@ -118,7 +118,7 @@ def test_losses_that_are_not_finite_are_named_at_once(gan: Gan, value: float) ->
 
 
 def test_a_value_that_is_not_finite_does_not_spoil_what_comes_after() -> None:
-    watch = Watch()
+    watch = Diagnostics()
     watch.losses(1, named(math.nan, math.nan))
 
     (warning,) = told(watch, [named(0.98, 0.003)] * 100)
@@ -130,7 +130,7 @@ def test_a_generator_that_copies_is_named_after_several_samples(rng: np.random.G
     reals = {step: pictures(rng) for step in range(200, 4200, 200)}
     fakes = {step: (real, real + 0.01) for step, real in reals.items()}
 
-    (warning,) = shown(Watch(), fakes)
+    (warning,) = shown(Diagnostics(), fakes)
 
     assert warning.startswith("Step 2800: generator_ab copies its input: 5 samples in a row")  # 2000 is the first
     assert "(now 0.010, of 2)" in warning
@@ -141,7 +141,7 @@ def test_a_generator_that_copies_now_and_then_is_healthy(rng: np.random.Generato
     reals = {step: pictures(rng) for step in range(2000, 8000, 200)}
     fakes = {step: (real, real + (0.1 if step % 800 == 0 else 0.01)) for step, real in reals.items()}
 
-    assert shown(Watch(), fakes) == []
+    assert shown(Diagnostics(), fakes) == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_inverted_colours_are_named_and_changed_ones_are_not(
     reals = {step: pictures(rng) for step in range(2000, 3000, 200)}
     factor = torch.tensor(channels)[:, None, None]
 
-    warnings = shown(Watch(), {step: (real, real * factor) for step, real in reals.items()})
+    warnings = shown(Diagnostics(), {step: (real, real * factor) for step, real in reals.items()})
 
     assert [("inverts colours" in warning, "Step 2800" in warning) for warning in warnings] == [(True, True)] * named
 
@@ -163,7 +163,7 @@ def test_outputs_that_do_not_depend_on_the_input_are_named(rng: np.random.Genera
     always = pictures(rng)
     fakes = {step: (pictures(rng), always + 0.02 * pictures(rng)) for step in range(200, 3000, 200)}
 
-    (warning,) = shown(Watch(), fakes)
+    (warning,) = shown(Diagnostics(), fakes)
 
     assert warning.startswith("Step 2000: generator_ab gives nearly the same picture for different inputs: the last 8")
     assert "mode collapse" in warning
@@ -172,13 +172,13 @@ def test_outputs_that_do_not_depend_on_the_input_are_named(rng: np.random.Genera
 def test_the_same_sample_every_time_says_nothing_about_mode_collapse(rng: np.random.Generator) -> None:
     real, fake = pictures(rng), pictures(rng)
 
-    assert shown(Watch(), dict.fromkeys(range(200, 9000, 200), (real, fake))) == []
+    assert shown(Diagnostics(), dict.fromkeys(range(200, 9000, 200), (real, fake))) == []
 
 
 def test_domains_with_different_channels_are_watched_too(rng: np.random.Generator) -> None:
     reals = {step: pictures(rng) for step in range(2000, 3000, 200)}
 
-    warnings = shown(Watch(), {step: (real, -real.mean(1, keepdim=True)) for step, real in reals.items()})
+    warnings = shown(Diagnostics(), {step: (real, -real.mean(1, keepdim=True)) for step, real in reals.items()})
 
     assert ["inverts colours" in warning for warning in warnings] == [True]
 
@@ -189,7 +189,7 @@ def test_a_continued_run_warns_as_an_uninterrupted_one(stop: int, rng: np.random
     always = pictures(rng)
     samples = {number: (pictures(rng), always) for number in range(0, len(losses), 10)}
 
-    def run(watch: Watch, first: int, last: int) -> list[str]:
+    def run(watch: Diagnostics, first: int, last: int) -> list[str]:
         warnings = []
         for number in range(first, last):
             warnings += watch.losses((number + 1) * EVERY, losses[number])
@@ -197,8 +197,8 @@ def test_a_continued_run_warns_as_an_uninterrupted_one(stop: int, rng: np.random
                 warnings += watch.pictures((number + 1) * EVERY, "ba", *samples[number])
         return warnings
 
-    whole = run(Watch(), 0, len(losses))
-    stopped, continued = Watch(), Watch()
+    whole = run(Diagnostics(), 0, len(losses))
+    stopped, continued = Diagnostics(), Diagnostics()
     before = run(stopped, 0, stop)
     continued.load_state_dict(json.loads(json.dumps(stopped.state_dict())))  # plain values
     after = run(continued, stop, len(losses))
@@ -229,7 +229,7 @@ def test_a_healthy_run_is_not_warned_of(device: Literal["cpu", "cuda"], tmp_path
     state = new_state(config, torch.device(device))
     step_once = Step(state, config.objective, resolve(PLAIN, torch.device(device), size=32, batch=1))
     crops = Crops(pictures=config.pictures, load_size=config.load_size, size=config.size, multiple=4, seed=0)
-    watch, warnings = Watch(), list[str]()
+    watch, warnings = Diagnostics(), list[str]()
 
     pairs = batches(FolderPairs(find_pictures(tmp_path), 0), crops, batch=1, start=0, workers=1)
     for real_a, real_b in islice(pairs, 100):
