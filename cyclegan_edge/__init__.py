@@ -28,7 +28,7 @@ from cyclegan_edge.errors import (
 )
 
 if TYPE_CHECKING:
-    from cyclegan_edge.backends import Backend, EngineName
+    from cyclegan_edge.backends.base import Backend, EngineName
     from cyclegan_edge.geometry import Fit
     from cyclegan_edge.images import list_images, read_image, write_image
     from cyclegan_edge.translator import Translator
@@ -57,8 +57,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "Backend": "cyclegan_edge.backends",
-    "EngineName": "cyclegan_edge.backends",
+    "Backend": "cyclegan_edge.backends.base",
+    "EngineName": "cyclegan_edge.backends.base",
     "Fit": "cyclegan_edge.geometry",
     "Translator": "cyclegan_edge.translator",
     "list_images": "cyclegan_edge.images",

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from cyclegan_edge import postprocess, preprocess
-from cyclegan_edge.backends import Backend, EngineName, open_backend, run_many
+from cyclegan_edge.backends import open_backend
+from cyclegan_edge.backends.base import Backend, EngineName, run_many
 from cyclegan_edge.bundle import Bundle, read_bundle
 from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape

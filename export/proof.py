@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.errors import EngineError, ExportError
 from cyclegan_edge.export.verify import (
@@ -30,7 +30,7 @@ _COMPARED = 8  # rendered landscapes, where no pictures of the run are at hand
 def at_hand(bundle: Bundle) -> list[Pair]:
     """What to compare on when there is only the bundle: the pictures in it with PyTorch's translations, and rendered
     landscapes with those of its float32 graph. Raises BundleError when a file is damaged or missing."""
-    return [*stored_pairs(bundle), *pairs_of(OrtBackend(bundle).run, landscapes(bundle))]
+    return [*stored_pairs(bundle), *pairs_of(OnnxRuntimeBackend(bundle).run, landscapes(bundle))]
 
 
 def landscapes(bundle: Bundle) -> list[Picture]:

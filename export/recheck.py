@@ -6,7 +6,8 @@ What PyTorch makes of a few pictures is stored in the bundle, so this needs no t
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cyclegan_edge.backends import ENGINES, EngineName, format_of, open_backend
+from cyclegan_edge.backends import ENGINES, open_backend
+from cyclegan_edge.backends.base import EngineName, format_of
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError

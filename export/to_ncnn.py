@@ -4,7 +4,7 @@
     generator-fp32.ncnn.bin     the weights, float32; float16 in generator-fp16.ncnn.bin, which takes half the space
 
 ncnn knows neither uint8 nor NHWC, so what surrounds the generator is cut off here and is done by
-`cyclegan_edge.backends.nc`. The files fit every picture size and every machine. Needs no torch but that of pnnx.
+`cyclegan_edge.backends.ncnn`. The files fit every picture size and every machine. Needs no torch but that of pnnx.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 from onnx.utils import Extractor
 
-from cyclegan_edge.backends.nc import NcnnBackend
+from cyclegan_edge.backends.ncnn import NcnnBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Part, read_bundle, write_manifest
 from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import BundleError, ExportError

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from cyclegan_edge.backends.plan import INPUT, OUTPUT
 from cyclegan_edge.bundle import Artifact, Bundle, read_bundle
+from cyclegan_edge.contract import IMAGE, TRANSLATED
 from cyclegan_edge.errors import ExportError, first_line
 from cyclegan_edge.files import atomic_file, atomic_folder, sha256
 
@@ -60,8 +60,8 @@ class TritonModel:
             f'name: "{self.name}"',
             f'platform: "{self.platform}"',
             f"max_batch_size: {self.max_batch if batched else 0}",
-            f'input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ {dims} ] }} ]',
-            f'output [ {{ name: "{OUTPUT}" data_type: TYPE_UINT8 dims: [ {dims} ] }} ]',
+            f'input [ {{ name: "{IMAGE}" data_type: TYPE_UINT8 dims: [ {dims} ] }} ]',
+            f'output [ {{ name: "{TRANSLATED}" data_type: TYPE_UINT8 dims: [ {dims} ] }} ]',
         ]
         if batched and self.max_batch > 1:
             preferred = f" preferred_batch_size: [ {self.best_batch} ]" if self.best_batch else ""
@@ -148,7 +148,7 @@ def _graph_shape(path: Path) -> tuple[int, int, int, int] | None:
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise ExportError(f"ONNX Runtime refuses {path} ({first_line(error)}); export the model again.") from error
     tensors = [*session.get_inputs(), *session.get_outputs()]
-    if [(it.name, it.type) for it in tensors] != [(INPUT, "tensor(uint8)"), (OUTPUT, "tensor(uint8)")]:
+    if [(it.name, it.type) for it in tensors] != [(IMAGE, "tensor(uint8)"), (TRANSLATED, "tensor(uint8)")]:
         return None
     shapes = [tuple(side if isinstance(side, int) else -1 for side in it.shape) for it in tensors]
     if len(shapes[0]) != 4 or shapes[0] != shapes[1] or shapes[0][3] != 3:

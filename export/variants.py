@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import MIN_SIDE, GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError
@@ -109,6 +109,8 @@ def with_variant(
         )
         if is_special(artifact):
             return artifact, as_rgb(path, interface=variant.interface)
-        return artifact, OrtBackend(stage.with_artifact(artifact), precision=variant.precision).run  # as a device would
+        return artifact, OnnxRuntimeBackend(
+            stage.with_artifact(artifact), precision=variant.precision
+        ).run  # as a device would
 
     return proven(bundle, variant.file, make, pairs, judge)

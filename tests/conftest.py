@@ -19,8 +19,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cyclegan_edge.backends import plan
 from cyclegan_edge.backends.cuda import Cuda
+from cyclegan_edge.backends.tensorrt import library as tensorrt_library
+from cyclegan_edge.backends.tensorrt import plan
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
 
@@ -175,7 +176,8 @@ def install(cudart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         fake = made["Fake"](version, ctypes.CDLL(library))
         monkeypatch.setitem(sys.modules, "tensorrt", fake.module)
         cuda = Cuda(library, driver=library)
-        monkeypatch.setattr(plan, "load_cuda", lambda: cuda)
+        for module in (tensorrt_library, plan):
+            monkeypatch.setattr(module, "load_cuda", lambda: cuda)
         return fake
 
     return installed
@@ -194,7 +196,7 @@ def engine_bundle(tmp_path: Path) -> Callable[..., Bundle]:
     def make(**changed: Any) -> Bundle:
         (tmp_path / "plan").write_bytes(b"plan")
         artifact = Artifact(file="plan", format="tensorrt", precision="fp16", sha256=sha256(tmp_path / "plan"))
-        artifact = replace(artifact, **{"device": plan.this_device(), **changed})
+        artifact = replace(artifact, **{"device": tensorrt_library.this_device(), **changed})
         source = Source(file="checkpoint.pt", sha256="0", step=1)
         manifest = Manifest(name="x", direction="ab", size=256, architecture={}, source=source, artifacts=(artifact,))
         return Bundle(tmp_path, manifest)

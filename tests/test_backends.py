@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from cyclegan_edge.backends import EngineName, open_backend, ort
-from cyclegan_edge.bundle import MANIFEST, read_bundle
+from cyclegan_edge.backends import onnxruntime as onnxruntime_backend
+from cyclegan_edge.backends import open_backend
+from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.backends.tensorrt.library import this_device
+from cyclegan_edge.bundle import MANIFEST, Artifact, read_bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.export.verify import BOUNDS, measure, pairs_of
@@ -54,7 +58,7 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
 
     def install(*starts: str) -> FakeRuntime:
         fake = FakeRuntime(list(starts))
-        monkeypatch.setattr(ort, "onnxruntime", fake)
+        monkeypatch.setattr(onnxruntime_backend, "onnxruntime", fake)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         return fake
 
@@ -169,7 +173,6 @@ def test_a_graph_that_was_changed_is_not_opened(engine: EngineName, tiny_bundle:
         ("onnxruntime", "onnxruntime"),
         ("openvino", "openvino"),
         ("ncnn", "ncnn"),
-        ("pt2", "torch"),
         *((engine, "onnxruntime") for engine in GPU_ENGINES),
     ],
 )
@@ -190,13 +193,12 @@ def test_auto_says_why_each_faster_engine_was_passed_over(tiny_bundle: Path, mon
 
     assert backend.name.startswith("onnxruntime ")
     assert [reason.split(" was passed over: ")[0] for reason in reasons] == [
-        "tensorrt", "pt2", "onnx-cuda", "ncnn", "openvino",
+        "tensorrt", "onnx-cuda", "ncnn", "openvino",
     ]  # fmt: skip
     assert f"{tiny_bundle} holds nothing for it in fp16 or fp32; `cyclegan-edge export {tiny_bundle}" in reasons[0]
-    assert "holds nothing for it in fp16; `cyclegan-edge export RUN --pt2` on a GPU adds it." in reasons[1]
-    assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[2]
-    assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[3]
-    assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[4]
+    assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[1]
+    assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[2]
+    assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[3]
 
 
 def test_auto_takes_openvino_before_onnxruntime(tiny_bundle: Path) -> None:
@@ -205,34 +207,49 @@ def test_auto_takes_openvino_before_onnxruntime(tiny_bundle: Path) -> None:
     assert open_backend(read_bundle(tiny_bundle)).backend.name.startswith("openvino ")
 
 
-def test_auto_refuses_a_damaged_file_instead_of_taking_a_slower_engine(tiny_bundle: Path) -> None:
-    with (tiny_bundle / "generator-fp32.onnx").open("ab") as graph:
-        graph.write(b"\0")
-
-    with pytest.raises(BundleError, match="is not the file that was exported"):
-        open_backend(read_bundle(tiny_bundle))
-
-
 def test_auto_names_the_last_reason_when_nothing_runs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
 
-    with pytest.raises(
-        EngineError, match=r"No engine runs .* here at bf16; the last, pt2, was passed over: .* holds nothing"
-    ):
+    with pytest.raises(EngineError, match=r"No engine runs .* here at bf16; the last, openvino, was passed over"):
         open_backend(read_bundle(tiny_bundle), precision="bf16")
 
 
-def test_auto_passes_over_an_engine_of_another_device(tiny_bundle: Path) -> None:
-    manifest = json.loads((tiny_bundle / MANIFEST).read_text())
-    elsewhere = {"gpu": "Orin", "compute_capability": "8.7", "tensorrt": "10.3.0.30", "platform": "Linux-aarch64"}
-    manifest["artifacts"].append(manifest["artifacts"][1] | {"format": "tensorrt", "device": elsewhere})
-    (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
+@pytest.mark.parametrize("damage", ["foreign", "damaged", "gone"])
+def test_auto_passes_over_an_engine_that_cannot_be_opened_and_takes_the_next(
+    fake: Any, tiny_bundle: Path, damage: str
+) -> None:
+    engine = tiny_bundle / "generator-fp16.engine"
+    engine.write_bytes(b"plan")
+    here = this_device()
+    artifact = Artifact(
+        file=engine.name,
+        format="tensorrt",
+        precision="fp16",
+        sha256=sha256(engine),
+        device=replace(here, gpu="Other") if damage == "foreign" else here,
+        shapes=((1, 8, 8), (1, 32, 32), (1, 64, 64)),
+    )
+    bundle = read_bundle(tiny_bundle).with_artifact(artifact)
+    if damage == "damaged":
+        engine.write_bytes(b"evil")
+    if damage == "gone":
+        engine.unlink()
 
-    backend, (reason, *_) = open_backend(read_bundle(tiny_bundle))
+    backend, (reason, *_) = open_backend(bundle)
 
     assert not backend.name.startswith("tensorrt ")
     assert reason.startswith("tensorrt was passed over: ")
-    assert "holds nothing" not in reason
+    told = {"foreign": "was built for Other", "damaged": "SHA-256", "gone": "is not there"}
+    assert told[damage] in reason
+    assert fake.called("Runtime.deserialize_cuda_engine") == []
+
+
+def test_auto_names_what_is_damaged_where_nothing_else_runs(tiny_bundle: Path) -> None:
+    for precision in ("fp32", "fp16"):
+        (tiny_bundle / f"generator-{precision}.onnx").write_bytes(b"evil")
+
+    with pytest.raises(EngineError, match=r"No engine runs .* is not the file that was exported"):
+        open_backend(read_bundle(tiny_bundle))
 
 
 def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
@@ -241,7 +258,7 @@ def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
 
 
 def test_an_unknown_engine_is_refused(tiny_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="engine is 'tflite', expected one of 'auto', 'tensorrt', 'pt2'"):
+    with pytest.raises(ConfigError, match="engine is 'tflite', expected one of 'auto', 'tensorrt', "):
         open_backend(read_bundle(tiny_bundle), engine="tflite")  # type: ignore[arg-type]
 
 
@@ -349,7 +366,7 @@ def test_openvino_computes_in_bfloat16_when_asked_to(exported: Path, rng: np.ran
 
 
 def test_bfloat16_is_refused_on_a_cpu_without_it(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vino = pytest.importorskip("cyclegan_edge.backends.vino")
+    vino = pytest.importorskip("cyclegan_edge.backends.openvino")
     old = SimpleNamespace(get_property=lambda device, name: ["FP32", "INT8"])
     monkeypatch.setattr(vino.openvino, "Core", lambda: old)
 

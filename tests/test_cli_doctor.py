@@ -37,7 +37,6 @@ def test_doctor_survives_whatever_is_missing(module: str, monkeypatch: pytest.Mo
     [
         ("openvino", "openvino", "pip install 'cyclegan-edge[openvino]'"),
         ("ncnn", "ncnn", "pip install 'cyclegan-edge[ncnn]'"),
-        ("pt2", "torch", "pip install torch"),
         ("onnx-cuda", "onnxruntime", "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"),
     ],
 )

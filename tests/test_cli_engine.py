@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_edge.backends.plan import this_device
-from cyclegan_edge.backends.trt import TrtBackend
+from cyclegan_edge.backends.tensorrt.explain import Layer
+from cyclegan_edge.backends.tensorrt.library import this_device
+from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 from cyclegan_edge.bundle import Artifact, read_bundle, write_manifest
 from cyclegan_edge.cli import app, engine
 from cyclegan_edge.cli.engine import layer_table
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
-from cyclegan_edge.export.engine import engine_shapes
-from cyclegan_edge.export.explain import Layer
+from cyclegan_edge.export.formats.tensorrt import engine_shapes
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import read_image, write_image
 
@@ -113,34 +113,12 @@ def test_tensorrt_8_builds_nothing(fake: Any, tiny_bundle: Path) -> None:
     assert fake.calls == []
 
 
-def test_a_bfloat16_engine_of_a_bundle_stands_beside_the_other(fake: Any, tiny_bundle: Path) -> None:
-    run("export", tiny_bundle, "--fp16", "--bf16")
-
-    found = [it.precision for it in read_bundle(tiny_bundle).manifest.artifacts if it.format == "tensorrt"]
-    assert found == ["fp16", "bf16"]
-    flags = [flag.name for (flag,) in fake.called("IBuilderConfig.set_flag")]
-    assert flags == ["FP16", "BF16"]
-    assert "tensorrt 10.3.0 bf16" in run(
-        "webcam", tiny_bundle, "--source", "synthetic", "--headless", "--frames", 1, "--precision", "bf16"
-    )
-
-
-def test_a_bfloat16_engine_wants_its_graph_where_tensorrt_is_strongly_typed(
-    install: Callable[[str], Any], tiny_bundle: Path
-) -> None:
-    install("10.13.3.9")
-
-    with pytest.raises(BundleError, match=r"holds no bf16 graph, which TensorRT 10.13.3.9 needs; .* again with --bf16"):
-        run("export", tiny_bundle, "--bf16")
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--fp16", "--engine-size", "64"], "engine-size is '64', expected WIDTHxHEIGHT"),
         (["--fp16", "--engine-size", "66x50"], "engine-size is 66x50, but the model takes multiples of 4; try 64x48"),
-        (["--max-batch", "2"], "none is to be built; add --fp16 or --bf16"),
-        (["--version-compatible"], "none is to be built; add --fp16 or --bf16"),
+        (["--max-batch", "2"], "none is to be built; add --fp16"),
         (["--explain"], "holds no engine to explain; build one with"),
     ],
 )
@@ -162,7 +140,9 @@ def test_an_engine_that_gives_other_pictures_leaves_the_old_one(
     fake: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = built_elsewhere(tiny_bundle)
-    monkeypatch.setattr("cyclegan_edge.backends.trt.Slot.finish", lambda slot: np.zeros((1, 32, 32, 3), np.uint8))
+    monkeypatch.setattr(
+        "cyclegan_edge.backends.tensorrt.run.Slot.finish", lambda slot: np.zeros((1, 32, 32, 3), np.uint8)
+    )
 
     with pytest.raises(ExportError, match=r"1 of 1 failed, generator-fp16.engine; the reasons are above"):
         run("export", tiny_bundle, "--fp16")
@@ -273,7 +253,7 @@ def test_a_folder_goes_through_several_at_a_time_and_what_does_not_fit_is_named(
     def one_after_the_other(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(TrtBackend, "run", one_after_the_other)
+    monkeypatch.setattr(TensorrtBackend, "run", one_after_the_other)
 
     said = run("translate", tiny_bundle, folder, "--fit", "native", "--out", tmp_path / "out")
 

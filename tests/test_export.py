@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from cyclegan_edge.backends import ort
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import GraphPrecision
@@ -21,7 +21,7 @@ from cyclegan_edge.errors import BundleError, DataError, ExportError
 from cyclegan_edge.export import assemble, variants
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.engine import default_shapes
+from cyclegan_edge.export.formats.tensorrt import default_shapes
 from cyclegan_edge.export.precision import half_convolutions
 from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
 from cyclegan_edge.export.verify import BOUNDS, Verdict
@@ -200,7 +200,7 @@ def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(chec
     ]  # fmt: skip
     assert "5 pictures of" in lines[0]
     image = np.zeros((1, 32, 32, 3), np.uint8)
-    assert ort.OrtBackend(bundle).run(image).shape == image.shape
+    assert OnnxRuntimeBackend(bundle).run(image).shape == image.shape
 
 
 def test_the_two_directions_are_two_generators(checkpoint: Path, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_a_changed_graph_is_refused_by_its_hash(checkpoint: Path, tmp_path: Path
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
 
     with pytest.raises(BundleError, match="is not the file that was exported"):
-        ort.OrtBackend(bundle)
+        OnnxRuntimeBackend(bundle)
 
 
 def test_the_manifest_is_plain_json_with_the_parity_of_every_graph(checkpoint: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cyclegan_edge.train.networks import ResnetGenerator
 from cyclegan_edge.translator import Translator
 
 pytest.importorskip("pnnx", reason="pnnx is not installed")
-nc = pytest.importorskip("cyclegan_edge.backends.nc", reason="ncnn is not installed")
+nc = pytest.importorskip("cyclegan_edge.backends.ncnn", reason="ncnn is not installed")
 to_ncnn = pytest.importorskip("cyclegan_edge.export.to_ncnn")
 
 PARAM, WEIGHTS = "generator-fp32.ncnn.param", "generator-fp32.ncnn.bin"

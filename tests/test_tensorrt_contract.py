@@ -1,72 +1,32 @@
-"""Every TensorRT name in our code exists in each version we support; with NVIDIA's bindings at hand, in the real ones.
+"""Every TensorRT name that we use exists in each version we support; with NVIDIA's bindings there, in the real ones.
 
 TensorRT needs a GPU and gigabytes of libraries. Its Python bindings do not: over empty libraries they import and hold
 the real classes, enums and signatures. `make bindings` puts those of every version, a megabyte each, where this looks.
 """
 
 import ast
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-import cyclegan_edge.backends.plan
-import cyclegan_edge.backends.trt
-import cyclegan_edge.export.explain
-import cyclegan_edge.export.to_tensorrt
+from cyclegan_edge.backends.tensorrt import api
 
 DATA = Path(__file__).parent / "data"
 API = json.loads((DATA / "tensorrt_api.json").read_text(encoding="utf-8"))
 VERSIONS: list[str] = API["versions"]
-SOURCES = [
-    Path(module.__file__ or "")
-    for module in (
-        cyclegan_edge.backends.plan,
-        cyclegan_edge.backends.trt,
-        cyclegan_edge.export.explain,
-        cyclegan_edge.export.to_tensorrt,
-    )
-]
 BINDINGS = Path(__file__).parent.parent / "build" / "bindings"
+SOURCES = [path for path in Path(api.__file__).parent.glob("*.py") if path.name != "api.py"]
 
-VARIABLES = {  # what our names stand for, `self._` included
-    "builder": "Builder",
-    "builder_config": "IBuilderConfig",
-    "context": "IExecutionContext",
-    "engine": "ICudaEngine",
-    "inspector": "EngineInspector",
-    "network": "INetworkDefinition",
-    "parser": "OnnxParser",
-    "profile": "IOptimizationProfile",
-    "refusal": "ParserError",
-    "result": "ITensor",
-    "runtime": "Runtime",
-    "trt": "trt",
-}
-RETURNS = {
-    "IBuilderConfig.get_timing_cache": "ITimingCache",
-    "INetworkDefinition.get_input": "ITensor",
-    "INetworkDefinition.get_layer": "ILayer",
-}
-ASKED_FOR_WHERE_PRESENT = {  # guarded by the version, as the fake of each version proves in test_tensorrt_flow.py
-    "BuilderFlag.BF16": ("11.0.0.114", "11.4.0.106"),
-    "BuilderFlag.FP16": ("11.0.0.114", "11.4.0.106"),
-    "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY": ("10.3.0", "10.7.0"),
-}
-
-
-@dataclass(frozen=True)
-class Use:
-    name: str  # "IBuilderConfig.set_flag"
-    arguments: int | None = None  # of a call
-    written: bool = False
+GONE_IN = {"BuilderFlag.FP16": ("11.0.0.114", "11.4.0.106")}  # guarded by the version, as test_tensorrt_flow.py proves
 
 
 def kind(part: str, name: str, version: str) -> str | None:
@@ -77,72 +37,70 @@ def kind(part: str, name: str, version: str) -> str | None:
     return None if value == "-" else str(value)
 
 
-def uses() -> set[Use]:
-    found: set[Use] = set()
-    for source in SOURCES:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-        calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and (owner := stands_for(node.value)):
-                call = calls.get(id(node))
-                starred = call is not None and any(isinstance(item, ast.Starred) for item in call.args)
-                arguments = len(call.args) + len(call.keywords) if call and not starred else None
-                name = node.attr if owner == "trt" else f"{owner}.{node.attr}"
-                found.add(Use(name, arguments, isinstance(node.ctx, ast.Store)))
-    return found
+def protocols() -> dict[str, type]:
+    """The classes and enums of api.py by TensorRT's names; the module itself is not one of them."""
+    found = {name: it for name, it in vars(api).items() if getattr(it, "_is_protocol", False) and it is not Protocol}
+    return {name: it for name, it in found.items() if name != "TensorRT"}
 
 
-def stands_for(node: ast.expr) -> str | None:
-    match node:
-        case ast.Name(id=name):
-            return VARIABLES.get(name)
-        case ast.Attribute(value=ast.Name(id="self"), attr=name):
-            return VARIABLES.get(name.removeprefix("_"))
-        case ast.Attribute(value=owner, attr=name):
-            above = stands_for(owner)
-            return name if above == "trt" else f"{above}.{name}" if f"{above}.{name}" in API["enums"] else None
-        case ast.Call(func=ast.Attribute(value=owner, attr=name)):
-            return RETURNS.get(f"{stands_for(owner)}.{name}")
-    return None
-
-
-def test_the_scan_sees_what_we_call() -> None:
-    names = {use.name for use in uses()}
-
-    assert len(names) > 55
-    assert names >= {
-        "BuilderFlag.FP16",
-        "Builder.build_serialized_network",
-        "IExecutionContext.execute_async_v3",
-        "ILogger.Severity.ERROR",
-        "ITensor.dtype",
-        "ITimingCache.serialize",
-        "ParserError.desc",
+def methods() -> dict[str, int]:
+    """ "Builder.create_network" -> the number of arguments that we pass."""
+    return {
+        f"{owner}.{name}": len(inspect.signature(member).parameters) - 1
+        for owner, protocol in protocols().items()
+        for name, member in vars(protocol).items()
+        if inspect.isfunction(member) and not name.startswith("_")
     }
+
+
+def attributes() -> set[str]:
+    """ "ITensor.dtype", "BuilderFlag.TF32", ..."""
+    return {f"{owner}.{name}" for owner, it in protocols().items() for name in inspect.get_annotations(it)}
+
+
+def syntax() -> Iterator[ast.AST]:
+    for source in SOURCES:
+        yield from ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+
+
+def test_mypy_sees_every_use_of_tensorrt() -> None:
+    """Whatever is called `trt` has the type TensorRT, from which all other types follow."""
+    parameters = [node for node in syntax() if isinstance(node, ast.arg) and node.arg == "trt"]
+
+    assert len(parameters) > 5
+    assert {ast.unparse(node.annotation) for node in parameters if node.annotation} == {"TensorRT"}
+
+
+def test_no_name_is_declared_that_is_not_used() -> None:
+    used = {node.attr for node in syntax() if isinstance(node, ast.Attribute)}
+
+    assert len(methods()) + len(attributes()) > 50
+    assert {name.rpartition(".")[2] for name in (*methods(), *attributes())} <= used
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_name_exists_in(version: str) -> None:
-    known = {*API["classes"], *API["enums"], "ILogger.Severity", "__version__"}
-    for use in uses():
-        if use.name in known or version in ASKED_FOR_WHERE_PRESENT.get(use.name, ()):
+    written = {node.attr for node in syntax() if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    for name in (*methods(), *attributes()):
+        owner, _, member = name.rpartition(".")
+        owner = "ILogger.Severity" if owner == "Severity" else owner
+        if version in GONE_IN.get(name, ()):
             continue
-        part = "enums" if use.name.rpartition(".")[0] in API["enums"] else "classes"
-        found = kind(part, use.name, version)
-        assert found is not None, f"TensorRT {version} has no {use.name}"
+        part = "enums" if owner in API["enums"] else "classes"
+        found = kind(part, f"{owner}.{member}", version)
+        assert found is not None, f"TensorRT {version} has no {name}"
         if part == "classes":
-            assert (found == "method") == (use.arguments is not None) or found == "method", use
-            assert found == "rw" or not use.written, f"TensorRT {version}: {use.name} cannot be set"
+            assert (found == "method") == (name in methods()), name
+            assert found in ("method", "rw") or member not in written, f"TensorRT {version}: {name} cannot be set"
 
 
 def test_no_flag_is_a_number() -> None:
-    """`1 << int(trt.X.Y)` is the only shift by a flag, and set_flag gets a name."""
-    for source in SOURCES:
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in {"set_flag", "clear_flag", "set_memory_pool_limit"}:
-                    assert ast.unparse(node.args[0]).startswith("trt."), ast.unparse(node)
-                assert node.func.attr != "create_network" or ast.unparse(node.args[0]) == "_network_flags(trt)"
+    """Flags differ in value between 10 and 11: `1 << int(trt.X.Y)` is the only shift, and set_flag gets a name."""
+    for node in syntax():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in {"set_flag", "clear_flag", "set_memory_pool_limit"}:
+                assert ast.unparse(node.args[0]).startswith("trt."), ast.unparse(node)
+            assert node.func.attr != "create_network" or ast.unparse(node.args[0]) == "_network_flags(trt)"
 
 
 @pytest.fixture(scope="session")
@@ -198,11 +156,11 @@ def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries:
 def test_the_real_signatures_take_our_arguments(bindings: Path, empty_libraries: Path) -> None:
     signatures = answer("tensorrt_facts.py", bindings, empty_libraries)["signatures"]
 
-    calls = [use for use in uses() if use.arguments is not None and use.name in signatures]
-    assert len(calls) > 30
-    for use in calls:
-        accepted = [arity(line) for line in signatures[use.name].splitlines() if re.match(r"(\d+\. )?\w+\(self", line)]
-        assert any(low <= (use.arguments or 0) <= high for low, high in accepted), (use, signatures[use.name][:200])
+    calls = {name: count for name, count in methods().items() if name in signatures}
+    assert len(calls) > 25
+    for name, count in calls.items():
+        accepted = [arity(line) for line in signatures[name].splitlines() if re.match(r"(\d+\. )?\w+\(self", line)]
+        assert any(low <= count <= high for low, high in accepted), (name, count, signatures[name][:200])
 
 
 def arity(signature: str) -> tuple[int, int]:
@@ -215,15 +173,15 @@ def arity(signature: str) -> tuple[int, int]:
 def test_our_code_reaches_the_real_factories_and_says_that_they_make_nothing(
     bindings: Path, empty_libraries: Path
 ) -> None:
-    told = answer("tensorrt_reach.py", bindings, empty_libraries)
+    reached = answer("tensorrt_reach.py", bindings, empty_libraries)
 
     refusal = r"EngineError: TensorRT does not start here \(TensorRT gave no reason\); does it fit the CUDA driver\?"
-    assert re.fullmatch(refusal, told["build"])
-    assert re.fullmatch(refusal, told["explain"])
-    assert re.fullmatch(refusal, told["open"])
-    assert told["heard"] == "an error; it goes on"
-    assert told["steps"] == [["tactics", 0, 3], ["tactics", 1, 3], ["tactics", 2, 3]]
-    assert told["go_on"] == [True, False]
-    assert told["spent"] == {"stem": 0.75}
-    assert told["heard_by_tensorrt"]
-    assert told["network_flags"] == (2 if told["version"].startswith(("10.13", "10.16")) else 0)
+    assert re.fullmatch(refusal, reached["build"])
+    assert re.fullmatch(refusal, reached["explain"])
+    assert re.fullmatch(refusal, reached["open"])
+    assert reached["logged"] == "an error; it goes on"
+    assert reached["steps"] == [["tactics", 0, 3], ["tactics", 1, 3], ["tactics", 2, 3]]
+    assert reached["go_on"] == [True, False]
+    assert reached["spent"] == {"stem": 0.75}
+    assert reached["profiler_is_tensorrts"]
+    assert reached["network_flags"] == (2 if reached["version"].startswith(("10.13", "10.16")) else 0)

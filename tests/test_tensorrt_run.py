@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from cyclegan_edge import preprocess
-from cyclegan_edge.backends import Pipelined, run_many
-from cyclegan_edge.backends.trt import IN_FLIGHT, TrtBackend
+from cyclegan_edge.backends.base import Pipelined, run_many
+from cyclegan_edge.backends.tensorrt.explain import explain
+from cyclegan_edge.backends.tensorrt.run import IN_FLIGHT, TensorrtBackend
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.errors import EngineError, SourceError
-from cyclegan_edge.export.explain import explain
 
 DATA = Path(__file__).parent / "data"
 VERSIONS: list[str] = runpy.run_path(str(DATA / "fake_tensorrt.py"))["VERSIONS"]
@@ -31,7 +31,7 @@ def test_a_picture_goes_through_and_the_graph_takes_over(
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (1, 256, 256, 3), dtype=np.uint8) for _ in range(4)]
 
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     results = [engine.run(picture) for picture in pictures]
 
     for picture, result in zip(pictures, results, strict=True):
@@ -47,7 +47,7 @@ def test_a_picture_goes_through_and_the_graph_takes_over(
 
 
 def test_another_shape_starts_over(fake: Any, engine_bundle: Callable[..., Bundle]) -> None:
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     small, large = np.full((1, 256, 256, 3), 7, np.uint8), np.full((2, 512, 512, 3), 9, np.uint8)
 
     for picture in (small, small, large, small, small):
@@ -62,7 +62,7 @@ def test_another_shape_starts_over(fake: Any, engine_bundle: Callable[..., Bundl
 
 
 def test_without_the_graph_every_batch_runs_plainly(fake: Any, engine_bundle: Callable[..., Bundle]) -> None:
-    engine = TrtBackend(engine_bundle(), cuda_graph=False)
+    engine = TensorrtBackend(engine_bundle(), cuda_graph=False)
 
     for _ in range(3):
         engine.run(np.zeros((1, 256, 256, 3), np.uint8))
@@ -72,7 +72,7 @@ def test_without_the_graph_every_batch_runs_plainly(fake: Any, engine_bundle: Ca
 
 
 def test_threads_take_turns(fake: Any, engine_bundle: Callable[..., Bundle]) -> None:
-    engine = TrtBackend(engine_bundle(), cuda_graph=False)
+    engine = TensorrtBackend(engine_bundle(), cuda_graph=False)
     fake.during_run = lambda: time.sleep(0.002)  # long enough for another thread to come in
     wrong: list[int] = []
 
@@ -104,14 +104,14 @@ def test_a_picture_the_engine_was_not_built_for_is_a_sentence(
     fake: Any, engine_bundle: Callable[..., Bundle], picture: np.ndarray, sentence: str
 ) -> None:
     with pytest.raises(EngineError, match=sentence):
-        TrtBackend(engine_bundle()).run(picture)
+        TensorrtBackend(engine_bundle()).run(picture)
 
 
 @pytest.mark.parametrize("batches", [1, 2], ids=["plainly", "while capturing"])
 def test_a_failing_network_is_told_in_its_words_and_leaks_nothing(
     fake: Any, engine_bundle: Callable[..., Bundle], batches: int
 ) -> None:
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     picture = np.zeros((1, 256, 256, 3), np.uint8)
     for _ in range(batches - 1):
         engine.run(picture)
@@ -134,7 +134,7 @@ def test_memory_that_runs_out_while_opening_leaks_nothing(
     fake.cudart.fake_fail(call.encode(), 2)
 
     with pytest.raises(EngineError, match=f"{call} failed: out of memory"):
-        TrtBackend(bundle)
+        TensorrtBackend(bundle)
 
     assert fake.cudart.fake_live() == 0
 
@@ -155,7 +155,7 @@ def test_several_on_their_way_are_in_order_and_bit_for_bit_those_of_run(
     fake = install(version)
     small, large = (1, 256, 256), (2, 512, 512)
     batches = pictures(rng, [small, small, small, small, large, small, large, large, large, large, small])
-    engine = TrtBackend(engine_bundle(), cuda_graph=cuda_graph)
+    engine = TensorrtBackend(engine_bundle(), cuda_graph=cuda_graph)
 
     results = list(engine.run_many(iter(batches)))
 
@@ -171,7 +171,7 @@ def test_several_on_their_way_are_in_order_and_bit_for_bit_those_of_run(
 def test_the_next_is_under_way_before_the_first_is_waited_for(
     fake: Any, engine_bundle: Callable[..., Bundle], rng: np.random.Generator
 ) -> None:
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     fake.cudart.fake_order.restype = ctypes.c_char_p
 
     list(engine.run_many(pictures(rng, [(1, 256, 256)] * 5), in_flight=2))
@@ -187,7 +187,7 @@ def test_no_more_is_read_than_is_on_its_way(
 ) -> None:
     read = count()
     batches = (batch for batch in pictures(rng, [(1, 256, 256)] * 9) if next(read) >= 0)
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
 
     results = engine.run_many(batches)
     next(results)
@@ -204,7 +204,7 @@ def test_an_error_comes_after_the_results_before_it(
 ) -> None:
     batches = pictures(rng, [(1, 256, 256)] * 6)
     batches[wrong] = np.zeros((1, 720, 1280, 3), np.uint8)
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     results = engine.run_many(batches)
 
     for batch in batches[:wrong]:
@@ -223,7 +223,7 @@ def test_a_source_that_breaks_loses_nothing_that_was_begun(
         yield from pictures(rng, [(1, 256, 256)] * 2)
         raise SourceError("the cable is out")
 
-    results = TrtBackend(engine_bundle()).run_many(broken())
+    results = TensorrtBackend(engine_bundle()).run_many(broken())
 
     assert len([next(results), next(results)]) == 2
     with pytest.raises(SourceError, match="the cable is out"):
@@ -234,7 +234,7 @@ def test_a_source_that_breaks_loses_nothing_that_was_begun(
 def test_several_that_fail_leak_nothing(
     fake: Any, engine_bundle: Callable[..., Bundle], rng: np.random.Generator, call: str
 ) -> None:
-    engine = TrtBackend(engine_bundle())
+    engine = TensorrtBackend(engine_bundle())
     fake.cudart.fake_fail(call.encode(), 2)
 
     with pytest.raises(EngineError, match=f"{call} failed: out of memory"):

@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from cyclegan_edge import Fit, Translator
-from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import read_bundle, write_manifest
 from cyclegan_edge.contract import MIN_SIDE
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
@@ -215,7 +215,7 @@ def test_an_engine_that_fails_is_an_engine_error(tiny_bundle: Path) -> None:
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((1, 16, 1, 1), np.float32), "white"))
     onnx.save(model, path)
     fails = bundle.with_artifact(replace(bundle.manifest.artifacts[0], sha256=sha256(path)))
-    translator = Translator(OrtBackend(fails))
+    translator = Translator(OnnxRuntimeBackend(fails))
 
     with pytest.raises(EngineError, match=r"ONNX Runtime could not translate a batch of shape \(1, 8, 8, 3\)"):
         translator.run(np.zeros((1, 8, 8, 3), np.uint8))

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_edge.backends import EngineName, open_backend
+from cyclegan_edge.backends import open_backend
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError

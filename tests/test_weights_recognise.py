@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclegan_edge import Translator
-from cyclegan_edge.backends.ort import OrtBackend
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
@@ -403,6 +403,6 @@ def test_the_graph_gives_the_original_s_picture(
 
     assert bundle.manifest.multiple == (32 if "unet" in case else 4)
     expected = reference(original)(images)
-    assert np.abs(OrtBackend(bundle).run(images).astype(int) - expected.astype(int)).max() <= 1
+    assert np.abs(OnnxRuntimeBackend(bundle).run(images).astype(int) - expected.astype(int)).max() <= 1
     translated = Translator.load(bundle.folder, engine="onnxruntime", fit="native")(images[0, :35, :41])
     assert translated.shape == (35, 41, 3)

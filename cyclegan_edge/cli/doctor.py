@@ -38,7 +38,7 @@ def doctor() -> None:
 
 def examine() -> list[Fact]:
     """Every fact about this machine, in the order they are printed. Raises nothing."""
-    from cyclegan_edge.backends import INSTALL
+    from cyclegan_edge.backends.base import INSTALL
 
     extra = "pip install 'cyclegan-edge[{}]'".format
     machine, engines, making, camera = "This machine", "Engines", "Training and export", "Camera and screen"
@@ -93,7 +93,7 @@ def _extension() -> str:
 
 
 def _tensorrt() -> str:
-    from cyclegan_edge.backends.plan import this_device
+    from cyclegan_edge.backends.tensorrt.library import this_device
 
     device = this_device()
     return f"{device.tensorrt} on {device.gpu}, compute capability {device.compute_capability}"

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.verdicts import judging
@@ -18,8 +18,8 @@ from cyclegan_edge.contract import GraphPrecision, Precision
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 
 if TYPE_CHECKING:
-    from cyclegan_edge.export.explain import Layer
-    from cyclegan_edge.export.to_tensorrt import EngineOptions, Report
+    from cyclegan_edge.backends.tensorrt.build import EngineOptions, OnProgress
+    from cyclegan_edge.backends.tensorrt.explain import Layer
     from cyclegan_edge.export.verify import Judge
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
@@ -34,8 +34,8 @@ def build_engine_in(
     options: "EngineOptions",
 ) -> None:
     """Build the TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
-    from cyclegan_edge.export.engine import add_engine
-    from cyclegan_edge.export.to_tensorrt import tensorrt_version, why_missing
+    from cyclegan_edge.backends.tensorrt.library import tensorrt_version, why_missing
+    from cyclegan_edge.export.formats.tensorrt import add_engine
 
     if tensorrt_version() is None:
         console.print(
@@ -44,14 +44,14 @@ def build_engine_in(
             f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
         )
         return
-    with _building() as report:
-        add_engine(folder, sizes=sizes, max_batch=max_batch, options=options, report=report, judge=judge)
+    with _building() as on_progress:
+        add_engine(folder, sizes=sizes, max_batch=max_batch, options=options, on_progress=on_progress, judge=judge)
 
 
 def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     """Print what each layer of the bundle's engine is and costs, the costliest first."""
+    from cyclegan_edge.backends.tensorrt.explain import RUNS, explain
     from cyclegan_edge.bundle import read_bundle
-    from cyclegan_edge.export.explain import RUNS, explain
 
     bundle = read_bundle(folder)
     held = _engine_of(bundle, precision)
@@ -87,7 +87,8 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
 
     Does nothing where opening it will say what is wrong: no engine, no TensorRT, no GPU, nobody at a terminal.
     """
-    from cyclegan_edge.backends.plan import this_device, why_foreign
+    from cyclegan_edge.backends.tensorrt.library import this_device
+    from cyclegan_edge.backends.tensorrt.plan import why_foreign
     from cyclegan_edge.bundle import read_bundle
 
     if engine not in ("auto", "tensorrt") or not (yes or _someone_is_there()):
@@ -105,10 +106,10 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
         return
     console.print(f"{reason}.", markup=False)
     if yes or typer.confirm("Rebuild it here? It takes minutes."):
-        from cyclegan_edge.export.engine import rebuild_engine
+        from cyclegan_edge.export.formats.tensorrt import rebuild_engine
 
-        with judging() as judge, _building() as report:
-            rebuild_engine(folder, held, report=report, judge=judge)
+        with judging() as judge, _building() as on_progress:
+            rebuild_engine(folder, held, on_progress=on_progress, judge=judge)
 
 
 def _engine_of(bundle: Bundle, precision: Precision | None) -> GraphPrecision | None:
@@ -122,15 +123,15 @@ def _someone_is_there() -> bool:
 
 
 @contextmanager
-def _building() -> "Iterator[Report]":
+def _building() -> "Iterator[OnProgress]":
     with progress_bar() as bar:
         task = bar.add_task("building", note="", total=None)
 
-        def report(phase: str, done: int, total: int) -> bool:
+        def on_progress(phase: str, done: int, total: int) -> bool:
             bar.update(task, completed=done, total=total, note=phase)
             return True
 
-        yield report
+        yield on_progress
 
 
 def _types(formats: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import ConfigError

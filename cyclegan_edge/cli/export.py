@@ -81,9 +81,9 @@ def export(
 
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
+    from cyclegan_edge.backends.tensorrt.build import EngineOptions
     from cyclegan_edge.bundle import MANIFEST
-    from cyclegan_edge.export.engine import check_sizes
-    from cyclegan_edge.export.to_tensorrt import EngineOptions
+    from cyclegan_edge.export.formats.tensorrt import check_sizes
 
     sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
     check_sizes(sizes)

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.engine import offer_rebuild
 from cyclegan_edge.cli.options import Yes

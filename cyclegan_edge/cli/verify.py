@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.contract import Precision

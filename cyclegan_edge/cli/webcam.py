@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.engine import offer_rebuild
 from cyclegan_edge.cli.options import MODELS, Yes, parse_size

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from cyclegan_edge.backends import plan
 from cyclegan_edge.backends.cuda import Cuda
-from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine
+from cyclegan_edge.backends.tensorrt import library
+from cyclegan_edge.backends.tensorrt.build import EngineConfig, build_engine
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
@@ -20,7 +20,7 @@ if __name__ == "__main__":
     fake = made["Fake"](made["VERSIONS"][0], ctypes.CDLL(sys.argv[1]))
     sys.modules["tensorrt"] = fake.module
     cuda = Cuda(sys.argv[1], driver=sys.argv[1])
-    vars(plan)["load_cuda"] = lambda: cuda
+    vars(library)["load_cuda"] = lambda: cuda
 
     def go_on() -> None:
         sys.stdout.write("building\n")

@@ -13,12 +13,12 @@ from typing import Any
 
 import tensorrt_bindings as trt  # type: ignore[import-not-found]  # on the path of this process only
 
-from cyclegan_edge.backends.plan import listen, this_device
-from cyclegan_edge.backends.trt import TrtBackend
+from cyclegan_edge.backends.tensorrt import build, explain
+from cyclegan_edge.backends.tensorrt.build import EngineConfig, build_engine
+from cyclegan_edge.backends.tensorrt.library import this_device, trt_log
+from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source
 from cyclegan_edge.errors import CycleGanEdgeError
-from cyclegan_edge.export import explain, to_tensorrt
-from cyclegan_edge.export.to_tensorrt import EngineConfig, build_engine
 from cyclegan_edge.files import sha256
 
 SHAPES = ((1, 256, 256),) * 3
@@ -50,17 +50,18 @@ def bundle(folder: Path) -> Bundle:
 
 if __name__ == "__main__":
     sys.modules["tensorrt"] = trt  # what the wheel `tensorrt` does, once it has loaded the libraries
-    logger, told = listen(trt)
-    logger.log(trt.ILogger.Severity.VERBOSE, "not for anyone")
-    logger.log(trt.ILogger.Severity.ERROR, "an\n error")
-    logger.log(trt.ILogger.Severity.INTERNAL_ERROR, "it goes on")
+    log = trt_log(trt)
+    log.logger.log(trt.ILogger.Severity.VERBOSE, "not for anyone")
+    log.logger.log(trt.ILogger.Severity.ERROR, "an\n error")
+    log.logger.log(trt.ILogger.Severity.INTERNAL_ERROR, "it goes on")
+    logged = log.reason()
     steps: list[tuple[str, int, int]] = []
 
-    def report(*step: Any) -> bool:
+    def on_progress(*step: Any) -> bool:
         steps.append(step)
         return len(steps) < 3
 
-    monitor = to_tensorrt._progress(trt, report, threading.Event())
+    monitor = build._progress_monitor(trt, on_progress, threading.Event())
     monitor.phase_start("tactics", None, 3)
     go_on = [monitor.step_complete("tactics", step) for step in range(2)]
     monitor.phase_finish("tactics")
@@ -73,12 +74,12 @@ if __name__ == "__main__":
             "version": trt.__version__,
             "build": said(lambda: build_engine(Path("no.onnx"), EngineConfig(shapes=SHAPES))),
             "explain": said(lambda: explain.explain(bundle(Path(folder)))),
-            "open": said(lambda: TrtBackend(bundle(Path(folder)))),
-            "heard": told.reason(),
+            "open": said(lambda: TensorrtBackend(bundle(Path(folder)))),
+            "logged": logged,
             "steps": steps,
             "go_on": go_on,
             "spent": spent,
-            "heard_by_tensorrt": isinstance(profiler, trt.IProfiler),
-            "network_flags": to_tensorrt._network_flags(trt),
+            "profiler_is_tensorrts": isinstance(profiler, trt.IProfiler),
+            "network_flags": build._network_flags(trt),
         }
     json.dump(facts, sys.stdout)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cyclegan_edge.backends import EngineName
+from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import MANIFEST
 from cyclegan_edge.contract import Direction, Precision, Translate
 from cyclegan_edge.errors import ConfigError, SinkError

@@ -3,16 +3,15 @@
 import os
 
 import numpy as np
-import numpy.typing as npt
 import openvino
 
 from cyclegan_edge.bundle import Bundle
-from cyclegan_edge.contract import Precision
+from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
 from cyclegan_edge.errors import BundleError, EngineError
 from cyclegan_edge.geometry import check_batch
 
 
-class VinoBackend:
+class OpenvinoBackend:
     """Runs the ONNX graph of a bundle on the CPU; see `Backend` for shapes and dtypes."""
 
     def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
@@ -48,11 +47,11 @@ class VinoBackend:
         self.name = f"openvino {version} {precision}"
         self.device = f"CPU, {threads} threads"
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, images: Batch) -> Batch:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
         check_batch(images, self._multiple)
         try:
-            translated = self._model({"image": images})["translated"]
+            translated = self._model({IMAGE: images})[TRANSLATED]
         except Exception as error:
             raise EngineError(
                 f"OpenVINO could not translate a batch of shape {images.shape} ({_last_line(error)})."

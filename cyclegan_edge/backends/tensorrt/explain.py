@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cyclegan_edge.backends.plan import CHANNELS, load_tensorrt, open_plan
-from cyclegan_edge.backends.trt import Slot
+from cyclegan_edge.backends.tensorrt.api import TensorRT
+from cyclegan_edge.backends.tensorrt.library import CHANNELS
+from cyclegan_edge.backends.tensorrt.plan import open_plan
+from cyclegan_edge.backends.tensorrt.run import Slot
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import Precision
 
@@ -39,10 +41,9 @@ def explain(
     Raises what `open_plan` raises, and EngineError when the engine does not run.
     """
     plan = open_plan(bundle, precision)
-    trt, engine = load_tensorrt(), plan.engine
     images = np.random.default_rng(0).integers(0, 256, (*plan.best, CHANNELS), dtype=np.uint8)
     spent: dict[str, float] = {}
-    profiler = _profiler(trt, spent)  # must outlive the context that it is given to
+    profiler = _profiler(plan.trt, spent)  # must outlive the context that it is given to
     with Slot(plan, cuda_graph=False) as slot:
         context = slot.context
         for _ in range(WARM_UP):
@@ -50,20 +51,20 @@ def explain(
         context.profiler = profiler
         for _ in range(runs):
             slot.run(images)
-        inspector = engine.create_engine_inspector()
+        inspector = plan.engine.create_engine_inspector()
         inspector.execution_context = context  # without it the formats are "N/A due to dynamic shapes"
-        told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        information = json.loads(inspector.get_engine_information(plan.trt.LayerInformationFormat.JSON))
         del inspector, context
     means = {name: total / runs for name, total in spent.items()}
-    known = [_layer(found, means) for found in told.get("Layers", ())]
+    known = [_layer(found, means) for found in information.get("Layers", ())]
     named = {layer.name for layer in known}
     return *known, *(_layer(name, means) for name in means if name not in named)
 
 
-def _profiler(trt: Any, spent: dict[str, float]) -> Any:
+def _profiler(trt: TensorRT, spent: dict[str, float]) -> Any:
     """Adds what TensorRT reports of each layer to `spent`, in milliseconds."""
 
-    class Profiler(trt.IProfiler):  # type: ignore[misc]  # TensorRT ships no types
+    class Profiler(trt.IProfiler):  # type: ignore[misc, name-defined]  # a class of TensorRT's
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             spent[layer_name] = spent.get(layer_name, 0.0) + ms
 

@@ -4,8 +4,6 @@ Images cross to the GPU and back as uint8 through page-locked memory. The first 
 second on one CUDA graph holds copy, network and copy; another shape starts over, because a graph is valid only as long
 as its execution context keeps its shapes. `run` has one batch on its way, for latency; `run_many` has several, each in
 a slot of its own, so that one is copied while another is computed.
-
-Like plan.py, this addresses TensorRT only by names found in 10.3 to 11.4.
 """
 
 import contextlib
@@ -14,19 +12,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from cyclegan_edge.backends.cuda import DeviceBuffer, Graph, PinnedBuffer, Stream
-from cyclegan_edge.backends.plan import CHANNELS, INPUT, OUTPUT, Plan, Shape, open_plan, rebuild_command, shape_of
+from cyclegan_edge.backends.tensorrt.library import CHANNELS, Shape
+from cyclegan_edge.backends.tensorrt.plan import Plan, open_plan, rebuild_command, shape_of
 from cyclegan_edge.bundle import Bundle
-from cyclegan_edge.contract import Precision
+from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.geometry import check_batch
 
 IN_FLIGHT = 3  # one copied in, one computed, one copied out
 
 
-class TrtBackend:
+class TensorrtBackend:
     """Runs the engine of a bundle on the first visible GPU; see `Backend` for shapes and dtypes.
 
     `run` has one context and one stream: calls from several threads take turns.
@@ -47,15 +45,13 @@ class TrtBackend:
         self._lock = threading.Lock()
         self._slot = Slot(plan, cuda_graph=cuda_graph)
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, images: Batch) -> Batch:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
         self._check(images)
         with self._lock:
             return self._slot.run(images)
 
-    def run_many(
-        self, batches: Iterable[npt.NDArray[np.uint8]], *, in_flight: int = IN_FLIGHT
-    ) -> Iterator[npt.NDArray[np.uint8]]:
+    def run_many(self, batches: Iterable[Batch], *, in_flight: int = IN_FLIGHT) -> Iterator[Batch]:
         """What `run` gives for each of `batches`, in order, with up to `in_flight` of them on their way at once.
 
         An error of a batch, or of `batches` itself, comes after the results of the batches before it.
@@ -91,7 +87,7 @@ class TrtBackend:
             self._slot.close()
             del self._slot, self._plan
 
-    def _check(self, images: npt.NDArray[np.uint8]) -> None:
+    def _check(self, images: Batch) -> None:
         check_batch(images, self._multiple)
         shape, low, high = shape_of(images.shape), self._plan.smallest, self._plan.largest
         if not all(least <= side <= most for least, side, most in zip(low, shape, high, strict=True)):
@@ -112,9 +108,9 @@ class Slot:
         engine, cuda = plan.engine, plan.cuda
         context = engine.create_execution_context()
         if context is None:
-            raise EngineError(f"TensorRT {plan.here.tensorrt} has no room to run the engine ({plan.told.reason()}).")
+            raise EngineError(f"TensorRT {plan.here.tensorrt} has no room to run the engine ({plan.log.reason()}).")
         self.context = context
-        self._told = plan.told
+        self._log = plan.log
         self._cuda_graph = cuda_graph
         self._graph: Graph | None = None
         self._started: Shape | None = None  # the batch on its way
@@ -126,17 +122,17 @@ class Slot:
             self._host_out = stack.enter_context(PinnedBuffer(cuda, nbytes))
             self._device_in = stack.enter_context(DeviceBuffer(cuda, nbytes))
             self._device_out = stack.enter_context(DeviceBuffer(cuda, nbytes))
-            for tensor, buffer in ((INPUT, self._device_in), (OUTPUT, self._device_out)):
+            for tensor, buffer in ((IMAGE, self._device_in), (TRANSLATED, self._device_out)):
                 if not context.set_tensor_address(tensor, buffer.handle):
-                    raise EngineError(f"TensorRT refuses the memory for {tensor!r} ({plan.told.reason()}).")
+                    raise EngineError(f"TensorRT refuses the memory for {tensor!r} ({plan.log.reason()}).")
             self._resources = stack.pop_all()
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, images: Batch) -> Batch:
         """uint8 (N, H, W, 3), within the plan's shapes -> the same shape, translated."""
         self.start(images)
         return self.finish()
 
-    def start(self, images: npt.NDArray[np.uint8]) -> None:
+    def start(self, images: Batch) -> None:
         """Enqueue a batch. Raises EngineError when TensorRT or CUDA refuses it."""
         shape = shape_of(images.shape)
         self._host_in.array[: images.size].reshape(images.shape)[:] = images
@@ -150,7 +146,7 @@ class Slot:
             self._enqueue(images.size)
         self._started = shape
 
-    def finish(self) -> npt.NDArray[np.uint8]:
+    def finish(self) -> Batch:
         """Wait for the batch that was started; its translation. Raises EngineError when it failed on the way."""
         shape, self._started = self._started, None
         assert shape is not None, "nothing was started"
@@ -162,7 +158,7 @@ class Slot:
     def close(self) -> None:
         """Wait for what is on its way, and free the GPU's memory."""
         if self._started:
-            with contextlib.suppress(EngineError):  # nobody is there to hear it
+            with contextlib.suppress(EngineError):  # nobody is left to be told
                 self._stream.synchronize()
         self._drop_graph()
         self._resources.close()
@@ -177,13 +173,13 @@ class Slot:
     def _set_shape(self, shape: Shape) -> None:
         self._drop_graph()
         self._ran = None
-        if not self.context.set_input_shape(INPUT, (*shape, CHANNELS)) or self.context.infer_shapes():
-            raise EngineError(f"TensorRT refuses a batch of (N, H, W) {shape} ({self._told.reason()}).")
+        if not self.context.set_input_shape(IMAGE, (*shape, CHANNELS)) or self.context.infer_shapes():
+            raise EngineError(f"TensorRT refuses a batch of (N, H, W) {shape} ({self._log.reason()}).")
 
     def _enqueue(self, nbytes: int) -> None:
         self._stream.copy_to_device(self._device_in, self._host_in, nbytes)
         if not self.context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"TensorRT could not translate the batch ({self._told.reason()}).")
+            raise EngineError(f"TensorRT could not translate the batch ({self._log.reason()}).")
         self._stream.copy_to_host(self._host_out, self._device_out, nbytes)
 
     def _drop_graph(self) -> None:

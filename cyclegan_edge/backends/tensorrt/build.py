@@ -20,40 +20,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cyclegan_edge.backends.plan import (
+from cyclegan_edge.backends.tensorrt.api import Builder, IBuilderConfig, INetworkDefinition, OnnxParser, TensorRT
+from cyclegan_edge.backends.tensorrt.library import (
     CHANNELS,
-    INPUT,
-    OUTPUT,
     Shape,
-    Told,
-    listen,
+    create,
+    expected_tensors,
     load_tensorrt,
-    made,
     release,
-    tensorrt_version,
     this_device,
-    why_missing,
+    trt_log,
 )
 from cyclegan_edge.bundle import Device
-from cyclegan_edge.contract import MULTIPLE, GraphPrecision
+from cyclegan_edge.contract import IMAGE, MULTIPLE, TRANSLATED, GraphPrecision
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.files import atomic_file, user_cache
 
-__all__ = [
-    "BuiltEngine",
-    "EngineConfig",
-    "EngineOptions",
-    "Report",
-    "Shapes",
-    "build_engine",
-    "graph_precision_needed",
-    "tensorrt_version",
-    "user_timing_caches",
-    "why_missing",
-]
-
 Shapes = tuple[Shape, Shape, Shape]  # (N, H, W): the smallest, the one to be fastest at, the largest
-Report = Callable[[str, int, int], bool]  # (phase, steps done, steps in all) -> go on? Called from TensorRT's threads.
+OnProgress = Callable[
+    [str, int, int], bool
+]  # (phase, steps done, steps in all) -> go on? Called from TensorRT's threads.
 
 _STRONGLY_TYPED_SINCE = (10, 12)
 _ALWAYS_STRONGLY_TYPED_SINCE = (11, 0)
@@ -101,7 +87,6 @@ class BuiltEngine:
     device: Device
     precision: GraphPrecision
     shapes: Shapes
-    warnings: tuple[str, ...]  # TensorRT's own, oldest first
 
 
 def graph_precision_needed(version: str, precision: GraphPrecision = "fp16") -> GraphPrecision:
@@ -114,51 +99,48 @@ def user_timing_caches() -> Path:
     return user_cache("tensorrt")
 
 
-def build_engine(graph: Path, config: EngineConfig, *, report: Report | None = None) -> BuiltEngine:
+def build_engine(graph: Path, config: EngineConfig, *, on_progress: OnProgress | None = None) -> BuiltEngine:
     """Build the engine of `graph` for this machine; minutes on a desktop, up to half an hour on a small board.
 
-    `report` hears of every step and stops the build by returning False, as Ctrl-C does; it must not raise.
+    `on_progress` is called for every step and stops the build by returning False, as Ctrl-C does; it must not raise.
     Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
     """
     trt, device = load_tensorrt(), this_device()
-    logger, told = listen(trt)
-    builder = made(trt.Builder, logger, told)
+    log = trt_log(trt)
+    builder = create(trt.Builder, log)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(graph)):
-        raise ExportError(
-            f"TensorRT {device.tensorrt} cannot read {graph} ({_parser_errors(parser) or told.reason()})."
-        )
+        raise ExportError(f"TensorRT {device.tensorrt} cannot read {graph} ({_parser_errors(parser) or log.reason()}).")
     _check_network(trt, network, graph, config)
 
     stop = threading.Event()
-    monitor = _progress(trt, report, stop)
+    monitor = _progress_monitor(trt, on_progress, stop)
     builder_config = _builder_config(trt, builder, config, monitor)
     _add_profile(builder, builder_config, network, config.shapes)
     cache_file = _timing_cache_file(config.timing_caches, device)
     _load_timing_cache(builder_config, cache_file)
-    plan = _heeding_ctrl_c(lambda: builder.build_serialized_network(network, builder_config), stop)
+    plan = _interruptible(lambda: builder.build_serialized_network(network, builder_config), stop)
     if plan is None and stop.is_set():
         raise ExportError(f"The engine of {graph} was not built: it was stopped.")
     if plan is None:
-        raise ExportError(f"TensorRT {device.tensorrt} could not build an engine from {graph} ({told.reason()}).")
-    _save_timing_cache(builder_config, cache_file, told)
+        raise ExportError(f"TensorRT {device.tensorrt} could not build an engine from {graph} ({log.reason()}).")
+    _save_timing_cache(builder_config, cache_file)
     return BuiltEngine(
         plan=bytes(plan),
         device=device,
         precision=config.precision,
         shapes=config.shapes,
-        warnings=tuple(told.warnings),
     )
 
 
-def _network_flags(trt: Any) -> int:
+def _network_flags(trt: TensorRT) -> int:
     if _STRONGLY_TYPED_SINCE <= release(trt.__version__) < _ALWAYS_STRONGLY_TYPED_SINCE:
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     return 0
 
 
-def _builder_config(trt: Any, builder: Any, config: EngineConfig, monitor: Any) -> Any:
+def _builder_config(trt: TensorRT, builder: Builder, config: EngineConfig, monitor: Any) -> IBuilderConfig:
     builder_config = builder.create_builder_config()
     builder_config.progress_monitor = monitor
     builder_config.builder_optimization_level = config.optimization_level
@@ -173,14 +155,14 @@ def _builder_config(trt: Any, builder: Any, config: EngineConfig, monitor: Any) 
     return builder_config
 
 
-def _check_network(trt: Any, network: Any, graph: Path, config: EngineConfig) -> None:
+def _check_network(trt: TensorRT, network: INetworkDefinition, graph: Path, config: EngineConfig) -> None:
     """Refuse a graph that is not ours, or not of the precision that this TensorRT needs."""
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     tensors += [network.get_output(index) for index in range(network.num_outputs)]
     found = [(tensor.name, tensor.dtype) for tensor in tensors]
-    if found != [(INPUT, trt.DataType.UINT8), (OUTPUT, trt.DataType.UINT8)]:
+    if found != [(IMAGE, trt.DataType.UINT8), (TRANSLATED, trt.DataType.UINT8)]:
         names = [name for name, _ in found]
-        raise ExportError(f"{graph} has the tensors {names}, expected uint8 {INPUT!r} in and {OUTPUT!r} out.")
+        raise ExportError(f"{graph} has the tensors {names}, expected {expected_tensors()}.")
     results = [network.get_layer(index).get_output(0) for index in range(network.num_layers)]
     given = "fp16" if any(result.dtype == trt.DataType.HALF for result in results) else "fp32"
     needed = graph_precision_needed(trt.__version__, config.precision)
@@ -191,23 +173,24 @@ def _check_network(trt: Any, network: Any, graph: Path, config: EngineConfig) ->
         )
 
 
-def _add_profile(builder: Any, builder_config: Any, network: Any, shapes: Shapes) -> None:
+def _add_profile(builder: Builder, builder_config: IBuilderConfig, network: INetworkDefinition, shapes: Shapes) -> None:
     fixed = tuple(network.get_input(0).shape)
     if -1 not in fixed:  # a graph of fixed size has no profile
         if any((*shape, CHANNELS) != fixed for shape in shapes):
             raise ExportError(f"The graph takes only batches of {fixed[:-1]}, but shapes is {shapes}; pass that size.")
         return
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, *((*shape, CHANNELS) for shape in shapes))
+    least, best, most = ((*shape, CHANNELS) for shape in shapes)
+    profile.set_shape(IMAGE, least, best, most)
     builder_config.add_optimization_profile(profile)
 
 
-def _progress(trt: Any, report: Report | None, stop: threading.Event) -> Any:
-    """TensorRT's progress monitor over `report`; it cancels the build once `stop` is set or `report` says no."""
+def _progress_monitor(trt: TensorRT, on_progress: OnProgress | None, stop: threading.Event) -> Any:
+    """TensorRT's IProgressMonitor; it cancels the build once `stop` is set or `on_progress` returns False."""
     lock = threading.Lock()  # TensorRT calls from several threads
     totals: dict[str, int] = {}
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT ships no types
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]  # a class of TensorRT's
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._tell(phase_name, 0, num_steps)
 
@@ -221,14 +204,14 @@ def _progress(trt: Any, report: Report | None, stop: threading.Event) -> Any:
         def _tell(self, phase: str, done: int, total: int) -> None:
             with lock:
                 totals[phase] = total
-                if report and not stop.is_set() and not report(phase, done, total):
+                if on_progress and not stop.is_set() and not on_progress(phase, done, total):
                     stop.set()
 
     return Monitor()
 
 
-def _heeding_ctrl_c(build: Callable[[], Any], stop: threading.Event) -> Any:
-    """Build in a second thread: the main one hears Ctrl-C only while it is in Python, not while it is in TensorRT."""
+def _interruptible(build: Callable[[], Any], stop: threading.Event) -> Any:
+    """Build in a second thread: the main one receives Ctrl-C only while it is in Python, not in TensorRT."""
     built: Future[Any] = Future()
 
     def work() -> None:
@@ -252,7 +235,7 @@ def _timing_cache_file(folder: Path | None, device: Device) -> Path | None:
     return folder / (re.sub(r"[^A-Za-z0-9.]+", "-", name) + ".cache") if folder else None
 
 
-def _load_timing_cache(builder_config: Any, file: Path | None) -> None:
+def _load_timing_cache(builder_config: IBuilderConfig, file: Path | None) -> None:
     if file is None:
         return
     cache = builder_config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
@@ -260,17 +243,17 @@ def _load_timing_cache(builder_config: Any, file: Path | None) -> None:
         builder_config.set_timing_cache(builder_config.create_timing_cache(b""), False)
 
 
-def _save_timing_cache(builder_config: Any, file: Path | None, told: Told) -> None:
+def _save_timing_cache(builder_config: IBuilderConfig, file: Path | None) -> None:
     if file is None:
         return
     try:
         with atomic_file(file) as partial:
             partial.write_bytes(bytes(builder_config.get_timing_cache().serialize()))
-    except OSError as error:  # the engine in hand is worth more than a quicker next build
-        told.warnings.append(f"The timing cache {file} was not written ({error}).")
+    except OSError:  # a full disk: the next build is slower, and the engine is there
+        return
 
 
-def _parser_errors(parser: Any) -> str:
+def _parser_errors(parser: OnnxParser) -> str:
     """TensorRT's words for the first three nodes that it cannot take."""
     refusals = [parser.get_error(index) for index in range(min(parser.num_errors, 3))]
     return "; ".join(f"{refusal.node_operator()} {refusal.node_name()}: {refusal.desc()}" for refusal in refusals)

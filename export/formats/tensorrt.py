@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cyclegan_edge.backends.plan import load_tensorrt
-from cyclegan_edge.backends.trt import TrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle, write_manifest
-from cyclegan_edge.contract import MULTIPLE, GraphPrecision
-from cyclegan_edge.errors import BundleError, ConfigError
-from cyclegan_edge.export.proof import at_hand, proven
-from cyclegan_edge.export.to_tensorrt import (
+from cyclegan_edge.backends.tensorrt.build import (
     EngineConfig,
     EngineOptions,
-    Report,
+    OnProgress,
     Shapes,
     build_engine,
     graph_precision_needed,
     user_timing_caches,
 )
+from cyclegan_edge.backends.tensorrt.library import load_tensorrt
+from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle, write_manifest
+from cyclegan_edge.contract import MULTIPLE, GraphPrecision
+from cyclegan_edge.errors import BundleError, ConfigError
+from cyclegan_edge.export.proof import at_hand, proven
 from cyclegan_edge.export.verify import Judge, Run, refuse
 from cyclegan_edge.files import sha256
 
@@ -65,7 +65,7 @@ def add_engine(
     sizes: Sequence[tuple[int, int]] = (),
     max_batch: int = 1,
     options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
-    report: Report | None = None,
+    on_progress: OnProgress | None = None,
     judge: Judge = refuse,
 ) -> Bundle:
     """Build an engine from the bundle's graph, compare it with PyTorch and with the float32 graph, and add it.
@@ -90,7 +90,7 @@ def add_engine(
     source, file = bundle.path(graph), f"generator-{precision}.engine"
 
     def make(stage: Bundle) -> tuple[Artifact, Run]:
-        built = build_engine(source, config, report=report)
+        built = build_engine(source, config, on_progress=on_progress)
         path = stage.folder / file
         path.write_bytes(built.plan)
         engine = Artifact(
@@ -102,7 +102,7 @@ def add_engine(
             shapes=built.shapes,
         )
         own = stage.with_artifact(engine)
-        return engine, TrtBackend(own, precision=precision).run
+        return engine, TensorrtBackend(own, precision=precision).run
 
     grown = proven(bundle, file, make, at_hand(bundle), judge)
     if grown != bundle:
@@ -111,18 +111,18 @@ def add_engine(
 
 
 def rebuild_engine(
-    folder: Path, precision: GraphPrecision, *, report: Report | None = None, judge: Judge = refuse
+    folder: Path, precision: GraphPrecision, *, on_progress: OnProgress | None = None, judge: Judge = refuse
 ) -> Bundle:
     """Build the engine of `precision` again, for the same sizes; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
     if engine is None or len(engine.shapes) != 3:
-        return add_engine(folder, precision=precision, report=report, judge=judge)
+        return add_engine(folder, precision=precision, on_progress=on_progress, judge=judge)
     smallest, best, largest = engine.shapes
     return add_engine(
         folder,
         precision=precision,
         sizes=[(height, width) for _, height, width in (best, smallest, largest)],
         max_batch=largest[0],
-        report=report,
+        on_progress=on_progress,
         judge=judge,
     )

@@ -1,0 +1,123 @@
+"""ONNX Runtime: the CPU on any machine, and CUDA or TensorRT where its build for GPUs is installed.
+
+Left to itself, ONNX Runtime goes on with the CPU when a GPU does not start. Here that is an error.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from cyclegan_edge.backends.base import INSTALL
+from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
+from cyclegan_edge.errors import BundleError, EngineError, first_line
+from cyclegan_edge.files import user_cache
+from cyclegan_edge.geometry import check_batch
+
+
+class _Provider(NamedTuple):
+    """An execution provider in the words of ONNX Runtime, and in ours."""
+
+    name: str
+    title: str
+    helpers: tuple[str, ...] = ()  # run the nodes that it cannot
+
+
+_PROVIDERS = {
+    "cpu": _Provider("CPUExecutionProvider", "CPU"),
+    "cuda": _Provider("CUDAExecutionProvider", "CUDA", ("CPUExecutionProvider",)),
+    "tensorrt": _Provider("TensorrtExecutionProvider", "TensorRT", ("CUDAExecutionProvider", "CPUExecutionProvider")),
+}
+
+
+class OnnxRuntimeBackend:
+    """Runs the ONNX graph of a bundle; see `Backend` for shapes and dtypes."""
+
+    def __init__(
+        self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None, provider: str = "cpu"
+    ) -> None:
+        """Open the graph of `precision` with `provider` (cpu, cuda, tensorrt), on `threads` CPU threads (default: every
+        core this process may use). "tensorrt" builds an engine at the first picture of every size, for minutes, and
+        keeps it in the user's cache.
+
+        Raises BundleError when the bundle has no such graph or it is damaged, EngineError when the runtime refuses it
+        or the provider does not start.
+        """
+        artifact = bundle.artifact("onnx", precision)
+        if artifact is None:
+            raise BundleError(f"{bundle.folder} holds no {precision} ONNX graph; export the model again.")
+        threads = threads or len(os.sched_getaffinity(0))
+        self._session = open_session(bundle.path(artifact), provider, precision=precision, threads=threads)
+        self._multiple = bundle.manifest.multiple
+        engine = "onnxruntime" if provider == "cpu" else f"onnx-{provider}"
+        self.name = f"{engine} {onnxruntime.__version__} {precision}"
+        self.device = f"CPU, {threads} threads" if provider == "cpu" else _PROVIDERS[provider].title
+
+    def run(self, images: Batch) -> Batch:
+        """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
+        check_batch(images, self._multiple)
+        try:
+            (translated,) = self._session.run([TRANSLATED], {IMAGE: images})
+        except Exception as error:
+            raise EngineError(
+                f"ONNX Runtime could not translate a batch of shape {images.shape} ({first_line(error)})."
+            ) from error
+        return np.asarray(translated, dtype=np.uint8)
+
+
+def open_session(
+    path: Path, provider: str = "cpu", *, precision: Precision = "fp32", threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """The graph in the file `path`, run by `provider` or not at all. Raises EngineError."""
+    version, wanted = onnxruntime.__version__, _PROVIDERS[provider]
+    if wanted.name not in onnxruntime.get_available_providers():
+        raise EngineError(f"This ONNX Runtime {version} is not built for {wanted.title}; `{INSTALL['onnx-cuda']}`.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    if provider != "cpu":
+        _load_cuda_libraries()
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=[(wanted.name, _provider_options(provider, precision)), *wanted.helpers],
+            enable_fallback=0,  # or it prints and takes the CPU
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise EngineError(f"ONNX Runtime {version} refuses {path} ({first_line(error)}).") from error
+    chosen = session.get_providers()[0]
+    if chosen != wanted.name:
+        raise EngineError(
+            f"ONNX Runtime {version} started {chosen.removesuffix('ExecutionProvider')} instead of {wanted.title}; "
+            f"make the driver, CUDA and cuDNN fit it, or choose the engine onnxruntime."
+        )
+    session.disable_fallback()
+    return session
+
+
+def _provider_options(provider: str, precision: Precision) -> dict[str, Any]:
+    if provider == "cuda":
+        return {"use_tf32": "0"} if precision == "fp32" else {}  # on by default, and no more precise than half
+    if provider == "cpu":
+        return {}
+    cache = user_cache("onnxruntime-tensorrt")
+    cache.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+    }
+
+
+def _load_cuda_libraries() -> None:
+    """Those of NVIDIA's packages for Python, which the system's loader does not find."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # what is missing is said when the provider does not start
+            preload()
