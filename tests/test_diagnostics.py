@@ -235,7 +235,7 @@ def test_a_healthy_run_is_not_warned_of(device: Literal["cpu", "cuda"], tmp_path
     for real_a, real_b in islice(pairs, 100):
         losses, made = step_once(real_a.to(device), real_b.to(device))
         step = state.step * 60
-        warnings += watch.losses(step, {name: value.item() for name, value in losses.items()})
+        warnings += watch.losses(step, {name: value.item() for name, value in losses._asdict().items()})
         if state.step % 4 == 0:
             warnings += watch.pictures(step, "ab", made.real_a, made.fake_b)
             warnings += watch.pictures(step, "ba", made.real_b, made.fake_a)

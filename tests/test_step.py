@@ -97,7 +97,7 @@ def test_a_faster_way_gives_the_losses_and_gradients_of_the_plain_one(way: str) 
     losses, _ = step(*pair(2))
     expected, _ = plain(*pair(2))
 
-    for (name, found), (_, wanted) in zip(losses.items(), expected.items(), strict=True):
+    for (name, found), (_, wanted) in zip(losses._asdict().items(), expected._asdict().items(), strict=True):
         assert found.item() == pytest.approx(wanted.item(), rel=min(bound, 0.02)), name
     found_gradients, wanted_gradients = gradients(state), gradients(plain_state)
     assert found_gradients.keys() == wanted_gradients.keys()
@@ -127,7 +127,7 @@ def test_every_objective_moves_all_four_networks(gan: str, augment: str) -> None
 
     losses, _ = step(*pair())
 
-    assert all(loss.isfinite() for _, loss in losses.items())
+    assert all(loss.isfinite() for _, loss in losses._asdict().items())
     for name, network in state.networks.items():
         changed = [not torch.equal(a, b) for a, b in zip(before[name], network.state_dict().values(), strict=True)]
         assert any(changed), name
@@ -154,7 +154,7 @@ def test_every_variant_of_the_recipe_trains(overrides: tuple[str, ...]) -> None:
 
     losses, pictures = step(real_a, real_b)
 
-    assert all(loss.isfinite() for _, loss in losses.items())
+    assert all(loss.isfinite() for _, loss in losses._asdict().items())
     assert pictures.fake_b.shape == real_a.shape
     assert state.step == 1
 
@@ -267,7 +267,7 @@ def test_every_way_on_cuda_gives_the_losses_of_the_plain_one(speed: ExecutionCon
     expected = losses_of_three_steps(PLAIN, config.objective, config, device)
 
     for ours, theirs in zip(found, expected, strict=True):
-        for (name, one), (_, other) in zip(ours.items(), theirs.items(), strict=True):
+        for (name, one), (_, other) in zip(ours._asdict().items(), theirs._asdict().items(), strict=True):
             assert one.item() == pytest.approx(other.item(), rel=0.05, abs=0.02), name
 
 
@@ -280,5 +280,5 @@ def losses_of_three_steps(
     for seed in range(3):
         real_a, real_b = (half.to(device) for half in pair(seed=seed))
         losses, _ = step(real_a, real_b)
-        results.append(Losses(*(loss.clone() for _, loss in losses.items())))
+        results.append(Losses(*(loss.clone() for loss in losses)))
     return results

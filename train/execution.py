@@ -1,17 +1,24 @@
 """How a step is computed: each setting here changes the time and memory of a run, and its numbers only by rounding.
 
-`resolve` turns every "auto" into what suits the device, so that a run can print it and a benchmark can name it.
+resolve          turns every "auto" into what suits the device, so that a run can print it and a benchmark name it
+prepare_network  memory layout, norms, checkpointing and torch.compile of one network
+Executor         runs a forward pass of step.py with its backward pass: autocast, CUDA graph, accumulation, DDP
 """
 
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.train.cuda_graph import CudaGraphed
+from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.networks import InstanceNorm, ResnetGenerator
 
 TrainPrecision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -62,10 +69,10 @@ class Execution:
     checkpointing: bool
     accumulate: int
 
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """What convolutions compute in; None for float32."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Inside, convolutions compute in half precision if `precision` says so."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
     def __str__(self) -> str:
         names: list[str] = [self.precision]
@@ -112,25 +119,98 @@ def resolve(
     )
 
 
-def prepare_network(networks: nn.Module, speed: Execution) -> None:
-    """Set the memory layout, the norms and the compilation of a network as `speed` says; its weights stay the same."""
-    if speed.channels_last:
+def prepare_network(networks: nn.Module, execution: Execution) -> None:
+    """Set the memory layout, the norms and the compilation of a network; the values of its weights stay the same."""
+    if execution.channels_last:
         networks.to(memory_format=torch.channels_last)
     for module in networks.modules():
         if isinstance(module, InstanceNorm):
-            module.spelled_out = speed.compile or (speed.channels_last and next(networks.parameters()).is_cuda)
+            module.spelled_out = execution.compile or (execution.channels_last and next(networks.parameters()).is_cuda)
         if isinstance(module, ResnetGenerator):
-            module.recompute = speed.checkpointing
-    if speed.compile:
+            module.recompute = execution.checkpointing
+    if execution.compile:
         networks.compile(dynamic=False)
 
 
-def allow_tf32(speed: Execution) -> None:
+def allow_tf32(execution: Execution) -> None:
     """Let CUDA multiply float32 in TF32 (10 bits of mantissa) when asked to, and not otherwise; torch-wide."""
     if torch.cuda.is_available():
-        torch.backends.cuda.matmul.allow_tf32 = speed.precision != "fp32"
-        torch.backends.cudnn.allow_tf32 = speed.precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = execution.precision != "fp32"
+        torch.backends.cudnn.allow_tf32 = execution.precision != "fp32"
         torch.backends.cudnn.benchmark = True  # every shape of a run comes again
+
+
+class PassResult(Protocol):
+    """A named tuple of tensors: 0-d losses, which are means over the batch, and (N, C, S, S) pictures."""
+
+    @property
+    def total(self) -> Tensor:
+        """The loss to minimise."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+
+Result = TypeVar("Result", bound=PassResult)
+
+
+class Executor(Generic[Result]):
+    """Computes a pass over a batch and leaves the gradients of its `total` in the parameters of `optimiser`.
+
+    `module` computes the pass: tensors -> `Result`; its parameters are those of the optimiser. With several processes
+    the gradients are those of the whole batch, in every process.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        execution: Execution,
+        group: ProcessGroup,
+    ) -> None:
+        self._optimiser, self._scaler, self._execution = optimiser, scaler, execution
+        self._device = next(module.parameters()).device
+        self._module = module if group.world_size == 1 else _distributed(module, self._device)
+        graphed = CudaGraphed(self._forward_backward, optimiser.zero_grad) if execution.cuda_graphs else None
+        self._run = graphed or self._forward_backward
+
+    def __call__(self, *batches: Tensor) -> Result:
+        """The result without gradient, in float32: losses averaged over the parts of the batch, pictures joined."""
+        parts = list(zip(*(batch.chunk(self._execution.accumulate) for batch in batches), strict=True))
+        if not self._execution.cuda_graphs:  # a graph overwrites the gradients of its last replay
+            self._optimiser.zero_grad(set_to_none=True)
+        with self._without_gradient_exchange():
+            results = [self._run(*part) for part in parts[:-1]]
+        return _merged([*results, self._run(*parts[-1])])
+
+    def _forward_backward(self, *inputs: Tensor) -> Result:
+        if self._execution.channels_last:
+            inputs = tuple(one.to(memory_format=torch.channels_last) for one in inputs)
+        with self._execution.autocast(self._device):
+            result: Result = self._module(*inputs)
+        self._scaler.scale(result.total / self._execution.accumulate).backward()  # type: ignore[no-untyped-call]
+        return _like(result, (value.detach().float() for value in result))
+
+    def _without_gradient_exchange(self) -> AbstractContextManager[Any]:
+        """Inside, gradients of several processes add up locally; the next backward pass outside exchanges them."""
+        return self._module.no_sync() if isinstance(self._module, DistributedDataParallel) else nullcontext()
+
+
+def _distributed(module: nn.Module, device: torch.device) -> DistributedDataParallel:
+    device_ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def _merged(results: list[Result]) -> Result:
+    columns = zip(*results, strict=True)
+    merged = (torch.stack(values).mean() if values[0].ndim == 0 else torch.cat(values) for values in columns)
+    return _like(results[0], merged)
+
+
+def _like(result: Result, values: Iterable[Tensor]) -> Result:
+    """The same named tuple with other values."""
+    make = cast("Any", type(result))
+    return cast("Result", make(*values))
 
 
 def _on(switch: Switch, *, auto: bool) -> bool:

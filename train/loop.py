@@ -251,10 +251,8 @@ def _end_epoch(config: TrainConfig, state: TrainState, group: ProcessGroup) -> N
 
 
 def _read(losses: Losses, group: ProcessGroup) -> dict[str, float]:
-    names, values = zip(*losses.items(), strict=True)
-    return dict(
-        zip(names, group.all_reduce_mean(torch.stack(values)).tolist(), strict=True)
-    )  # one wait for the device, not eight
+    means = group.all_reduce_mean(torch.stack(losses)).tolist()  # one wait for the device, not eight
+    return dict(zip(losses._fields, means, strict=True))
 
 
 def _back_off(state: TrainState, run: Path) -> list[str]:

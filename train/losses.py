@@ -1,7 +1,7 @@
 """CycleGAN objective (Zhu et al. 2017, arXiv:1703.10593, section 3), and the other GAN losses of the field.
 
-    real, fake, cycled, same   (N, C, S, S)  float32, -1..1
-    score                      (N, 1, h, w)  raw discriminator output, one per patch, no sigmoid
+    real, fake, cycled, same   (N, C, S, S)  -1..1
+    score                      (N, 1, h, w)  raw discriminator output, one per patch, no sigmoid; (N,) when averaged
 
                 generator wants of its fake       discriminator wants of real, fake
     lsgan       (score - 1)^2                     (score - 1)^2, score^2              Mao et al. 2017
@@ -9,7 +9,8 @@
     hinge       -score                            max(0, 1 - score), max(0, 1 + score)  Lim and Ye 2017
     wgangp      -score                            -score, score; gradient penalty     Gulrajani et al. 2017
 
-Each function returns a 0-d tensor, the mean over all elements. Raises nothing: the caller has the shapes.
+Each loss is a 0-d float32 tensor, the mean over all elements, whatever floating type came in. Raises nothing: the
+caller has the shapes.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from torch.nn import functional
 from cyclegan_edge.errors import ConfigError
 
 Gan = Literal["lsgan", "vanilla", "hinge", "wgangp"]
+Patches = Literal["map", "mean"]
 Augmentation = Literal[
     "none", "colour", "translation", "cutout", "colour+translation", "translation+cutout", "colour+translation+cutout"
 ]
@@ -33,7 +35,7 @@ class ObjectiveConfig:
     """What the networks are trained to do."""
 
     gan: Gan = "lsgan"
-    patches: Literal["map", "mean"] = "map"  # each patch's score enters the loss, or their mean per picture
+    patches: Patches = "map"  # each patch's score enters the loss, or their mean per picture
     cycle_weight_a: float = 10.0  # lambda of eq. (3), for A -> B -> A
     cycle_weight_b: float = 10.0  # the same for B -> A -> B
     identity_weight: float = 5.0  # section 5.2: 0.5 lambda; 0 turns it off
@@ -49,6 +51,7 @@ class ObjectiveConfig:
 
 def generator_gan_loss(score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
     """What the generator minimises of the discriminator's score of its picture."""
+    score_of_fake = score_of_fake.float()
     match gan:
         case "lsgan":
             return functional.mse_loss(score_of_fake, torch.ones_like(score_of_fake))
@@ -60,6 +63,7 @@ def generator_gan_loss(score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
 
 def discriminator_gan_loss(score_of_real: Tensor, score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
     """What the discriminator minimises, halved as in the paper's section 4."""
+    score_of_real, score_of_fake = score_of_real.float(), score_of_fake.float()
     match gan:
         case "lsgan":
             return 0.5 * ((score_of_real - 1.0).square().mean() + score_of_fake.square().mean())
@@ -71,23 +75,29 @@ def discriminator_gan_loss(score_of_real: Tensor, score_of_fake: Tensor, gan: Ga
             return 0.5 * (score_of_fake.mean() - score_of_real.mean())
 
 
+def pooled(score: Tensor, patches: Patches) -> Tensor:
+    """The scores that enter the loss, float32: all of them, or their mean per picture."""
+    return score.float() if patches == "map" else score.float().mean(dim=(1, 2, 3))
+
+
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """(|gradient of the score at a random point between real and fake| - 1)^2 (Gulrajani et al. 2017, eq. 3)."""
     between = torch.rand(len(real), 1, 1, 1, device=real.device)
     points = (between * real + (1.0 - between) * fake).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
-    steepness: Tensor = slope.flatten(1).norm(dim=1)
-    return (steepness - 1.0).square().mean()
+    with torch.autocast(real.device.type, enabled=False):  # second derivatives in half precision are mostly noise
+        (slope,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
+    norm: Tensor = slope.flatten(1).norm(dim=1)
+    return (norm - 1.0).square().mean()
 
 
 def cycle_loss(cycled: Tensor, real: Tensor) -> Tensor:
-    """L1 between a picture and its way there and back, eq. (2)."""
-    return functional.l1_loss(cycled, real)
+    """L1 between a picture and its reconstruction G_ba(G_ab(real)), eq. (2)."""
+    return functional.l1_loss(cycled.float(), real.float())
 
 
 def identity_loss(same: Tensor, real: Tensor) -> Tensor:
     """L1 between a picture and its translation into the domain that it is in already, section 5.2."""
-    return functional.l1_loss(same, real)
+    return functional.l1_loss(same.float(), real.float())
 
 
 def augmented(pictures: Tensor, augment: Augmentation) -> Tensor:
@@ -100,15 +110,15 @@ def augmented(pictures: Tensor, augment: Augmentation) -> Tensor:
     for name in augment.split("+"):
         match name:
             case "colour":
-                pictures = _coloured(pictures)
+                pictures = _jitter_colour(pictures.float())
             case "translation":
-                pictures = _translated(pictures)
+                pictures = _translate(pictures.float())
             case "cutout":
-                pictures = _cut_out(pictures)
+                pictures = _cut_out(pictures.float())
     return pictures
 
 
-def _coloured(x: Tensor) -> Tensor:
+def _jitter_colour(x: Tensor) -> Tensor:
     brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device)
     x = x + brightness - 0.5
     grey = x.mean(dim=1, keepdim=True)
@@ -118,7 +128,7 @@ def _coloured(x: Tensor) -> Tensor:
     return changed
 
 
-def _translated(x: Tensor) -> Tensor:
+def _translate(x: Tensor) -> Tensor:
     count, _, height, width = x.shape
     reach = torch.tensor((height // 8, width // 8), device=x.device)
     shift = (torch.rand(count, 2, device=x.device) * (2 * reach + 1)).floor().long() - reach

@@ -69,10 +69,18 @@ class TrainState:
     seconds: float = 0.0  # in training
     back_off: float = 1.0  # factor of the learning rate, halved when gradients were not finite
     best: dict[str, float] = field(default_factory=dict)  # the best evaluation so far, by metric
-    watch: DiagnosticsState | None = None  # what the watch for known failures remembers
+    watch: DiagnosticsState | None = None  # what diagnostics.py remembers
     cycle_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the steps of this epoch
     cycle_count: int = 0
-    bad_steps: Tensor = field(default_factory=lambda: torch.zeros(()))  # steps in a row with losses that are no numbers
+    bad_steps: Tensor = field(default_factory=lambda: torch.zeros(()))  # steps in a row with non-finite losses
+
+    def count_step(self, finite: Tensor, cycle_loss: Tensor, *, pairs: int) -> None:
+        """Note a step of so many pairs; `finite` (bool, 0-d) and `cycle_loss` (0-d) stay on the device."""
+        self.bad_steps = torch.where(finite, torch.zeros_like(self.bad_steps), self.bad_steps + 1)
+        self.cycle_sum = self.cycle_sum + torch.where(finite, cycle_loss, 0.0)
+        self.cycle_count += 1
+        self.step += 1
+        self.pairs += pairs
 
 
 def new_state(config: TrainConfig, device: torch.device) -> TrainState:
