@@ -37,7 +37,7 @@ def load_settings(
     """
     values = _flat(base or {})
     if path is not None:
-        values.update(_flat(_read_toml(path)))
+        values.update(_flat(read_toml(path)))
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -89,7 +89,8 @@ def _line(name: str, value: object) -> str:
     return f"{name} = {text}\n"
 
 
-def _read_toml(path: Path) -> dict[str, object]:
+def read_toml(path: Path) -> dict[str, object]:
+    """The tables of a TOML file. Raises ConfigError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -15,6 +15,8 @@ LAYERS = ["cli", "export", "train", "runtime", "_core"]
 MODULES = sorted(path for layer in ["", *LAYERS[:3]] for path in (PACKAGE / layer).rglob("*.py"))
 
 TRAINING_ONLY = {
+    "jinja2",
+    "matplotlib",
     "onnx",
     "onnxscript",
     "safetensors",

@@ -15,7 +15,7 @@ from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
-from cyclegan_edge.train.outputs import Outputs, gradient_norms, memory
+from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Step
@@ -89,7 +89,7 @@ def fit(
     state = load_checkpoint(resume, device, config)[1] if resume else new_state(config, device)
     if not group.is_main:
         torch.manual_seed(hash((config.seed, group.rank, state.step)))
-    outputs = Outputs(run, config, state, device) if group.is_main else None
+    writer = RunWriter(run, config, state, pairs, device) if group.is_main else None
     step = Step(state, config.objective, speed, group)
     feed = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
     pace, clock = _Pace(config.batch), _Clock(state, config, group)
@@ -114,17 +114,17 @@ def fit(
                 logged = _read(losses, group)
                 warnings += _back_off(state, run)
                 scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": feed.share()}
-                if outputs:
-                    warnings += outputs.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
-            if outputs:
+                if writer:
+                    warnings += writer.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
+            if writer:
                 if last or state.step % config.output.sample_every == 0:
-                    sample, seen = outputs.sample(pictures)
+                    sample, seen = writer.sample(pictures)
                     warnings += seen
                 if last or state.step % (config.output.evaluate_every or state.step + 1) == 0:
-                    best = outputs.is_best()
-                outputs.note(warnings)
+                    best = writer.is_best()
+                writer.warn(warnings)
                 if last or best or state.step % config.output.save_every == 0:
-                    checkpoint = outputs.save(best=best)
+                    checkpoint = writer.save(best=best)
             yield Progress(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),
@@ -139,8 +139,8 @@ def fit(
                 break
     finally:
         feed.close()
-        if outputs:
-            outputs.close()
+        if writer:
+            writer.close()
 
 
 def _crops(

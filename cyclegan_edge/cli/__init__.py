@@ -22,6 +22,8 @@ from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
     "braceexpand": "shards",
+    "jinja2": "train",
+    "matplotlib": "train",
     "ncnn": "ncnn",
     "onnx": "export",
     "onnxscript": "export",

@@ -1,0 +1,79 @@
+"""Sample sheets: the same few pictures, translated again and again, so that progress shows.
+
+row      one picture: those of A first, then those of B
+column   real, translated, translated back
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cyclegan_edge.contract import Picture, Size
+from cyclegan_edge.errors import ImageError
+from cyclegan_edge.images import list_images, read_image
+from cyclegan_edge.preprocess import resize
+from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.data.pairs import Pairs
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
+from cyclegan_edge.train.state import TrainState
+
+PER_DOMAIN = 2  # pictures
+GAP = 2  # px between them
+
+
+class SampleSheet:
+    """The pictures of a run's samples: from testA/ and testB/, or the first that it trains on where these are missing.
+
+    They are resized as for an evaluation, to `config.size` on both sides, and never cropped at random or flipped.
+    """
+
+    def __init__(self, config: TrainConfig, pairs: Pairs) -> None:
+        size = config.size, config.size
+        held_out = [_held_out(Path(config.data) / folder, size) for folder in ("testA", "testB")]
+        if not all(held_out):
+            first = list(islice(pairs.stream(0), PER_DOMAIN))
+            training = [pair.decode_a for pair in first], [pair.decode_b for pair in first]
+            held_out = [
+                found or [resize(decode(), size) for decode in decoders]
+                for found, decoders in zip(held_out, training, strict=True)
+            ]
+        self._a, self._b = held_out
+
+    def draw(self, state: TrainState) -> Picture:
+        """The sheet as the generators of an export would make it now; the training goes on as if they had not."""
+        generators = state.averages or state.networks
+        ab, ba = translate_with(generators.generator_ab), translate_with(generators.generator_ba)
+        rows = []
+        with torch.compiler.set_stance("force_eager"):  # other shapes and modes are not worth compiling for
+            for pictures, forward, inverse in ((self._a, ab, ba), (self._b, ba, ab)):
+                for picture in pictures:
+                    translated = forward(picture[np.newaxis])
+                    rows.append([picture, translated[0], inverse(translated)[0]])
+        return _arrange(rows)
+
+
+def _held_out(folder: Path, size: Size) -> list[Picture]:
+    """The first pictures of a folder that can be read; none when it is not there."""
+
+    def readable() -> Iterator[Picture]:
+        for path in list_images(folder):
+            try:
+                yield resize(read_image(path), size)
+            except ImageError:
+                continue
+
+    return list(islice(readable(), PER_DOMAIN)) if folder.is_dir() else []
+
+
+def _arrange(rows: list[list[Picture]]) -> Picture:
+    """Pictures of one size as a grid with black gaps between them."""
+    height, width = rows[0][0].shape[:2]
+    sheet = np.zeros((len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), np.uint8)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            top, left = i * (height + GAP), j * (width + GAP)
+            sheet[top : top + height, left : left + width] = picture
+    return sheet
