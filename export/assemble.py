@@ -43,8 +43,8 @@ def export_checkpoint(
     """
     _check_tools(config)
     trained = open_generator(checkpoint, config.direction)
-    if trained.found:
-        report(f"{checkpoint.name}: {', '.join(trained.found)}.")
+    if trained.description:
+        report(f"{checkpoint.name}: {trained.description}.")
     check_fixed(config.fixed, trained.multiple)
     pictures, where = _pictures(trained, config)
     report(f"Direction {trained.direction}, comparing on {len(pictures)} {where}, {trained.size} px.")

@@ -91,7 +91,8 @@ def test_what_cannot_be_imported_is_one_sentence(
         main()
 
     assert end.value.code == 1
-    assert capsys.readouterr().err == (
-        f"error: {path} has no generator of a known layout: none of 'model.0.weight' fits one; known layouts are the "
-        f"ResNet and U-Net of the reference, and the ResNets of CUT and of GAN-Compression.\n"
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"error: {path} has no generator of a known architecture: none of 'model.0.weight' fits one;"
     )
+    assert said.count("\n") == 1

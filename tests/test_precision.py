@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from cyclegan_edge.export import to_onnx
 from cyclegan_edge.export.to_onnx import write_onnx
-from cyclegan_edge.export.weights.generators import ResnetLayout, empty_generator
+from cyclegan_edge.export.weights.generators import ResnetArchitecture, empty_generator
 
 Kind = Literal["fp16", "all half"]
 
 
 def generator(scale: float = 1.0) -> nn.Module:
     """A small ResNet of torch's own norms, which compute in what they are given; weights before them times `scale`."""
-    made = empty_generator(ResnetLayout(down=(8, 16, 16), blocks=(16,), up=(16, 8))).to_empty(device="cpu")
+    made = empty_generator(ResnetArchitecture(down=(8, 16, 16), blocks=(16,), up=(16, 8))).to_empty(device="cpu")
     random = torch.Generator().manual_seed(0)
     layers = [layer for layer in made.modules() if next(layer.children(), None) is None]
     with torch.no_grad():
@@ -51,7 +51,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, onnx.ModelPro
         write_onnx(generator(), path, precision=precision, interface="float")
         made[precision] = onnx.load(path)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(to_onnx, "half_convolutions", lambda generator, dtype: copy.deepcopy(generator).to(dtype))
+        patched.setattr(to_onnx, "half_convolutions", lambda generator: copy.deepcopy(generator).half())
         write_onnx(generator(), path, precision="fp16", interface="float")
     made["all half"] = onnx.load(path)
     return made

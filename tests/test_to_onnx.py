@@ -18,7 +18,12 @@ from torch import nn
 from cyclegan_edge.contract import TENSORS, GraphPrecision, Interface
 from cyclegan_edge.export.interfaces import as_rgb
 from cyclegan_edge.export.to_onnx import picture_generator, reference, write_onnx
-from cyclegan_edge.export.weights.generators import ResnetLayout, UnetLayout, empty_generator, fold_batch_norms
+from cyclegan_edge.export.weights.generators import (
+    ResnetArchitecture,
+    UnetArchitecture,
+    empty_generator,
+    fold_batch_norms,
+)
 from cyclegan_edge.metrics import psnr
 from cyclegan_edge.scenes import render
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
@@ -29,12 +34,12 @@ FLOATS: dict[GraphPrecision, int] = {  # what convolutions take
     "fp16": TensorProto.FLOAT16,
 }
 GRAPHS: list[Graph] = [("fp32", "rgb"), ("fp16", "rgb"), ("fp16", "bgr")]
-RESNET = ResnetLayout(down=(4, 6, 8), blocks=(8,), up=(6, 4))
-UNET = UnetLayout(channels=(4, 8, 8))
+RESNET = ResnetArchitecture(down=(4, 6, 8), blocks=(8,), up=(6, 4))
+UNET = UnetArchitecture(channels=(4, 8, 8))
 
 
-def foreign(layout: ResnetLayout | UnetLayout, **changes: Any) -> nn.Module:
-    return empty_generator(replace(layout, **changes)).to_empty(device="cpu")
+def foreign(architecture: ResnetArchitecture | UnetArchitecture, **changes: Any) -> nn.Module:
+    return empty_generator(replace(architecture, **changes)).to_empty(device="cpu")
 
 
 GENERATORS: dict[str, tuple[nn.Module, int, int]] = {  # its InstanceNorms, and the convolutions that none follows

@@ -1,9 +1,6 @@
 """Any file in: prefixes, nested dictionaries, old formats and our own runs are read, everything else is refused."""
 
 import json
-import os
-import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError
-from cyclegan_edge.export.weights import read as limits
 from cyclegan_edge.export.weights.open import Trained, open_generator, write_imported
 from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import load_settings
@@ -140,7 +136,7 @@ def test_the_direction_chooses_among_two(tmp_path: Path) -> None:
 
     assert same(trained, generator(1))
     assert trained.direction == "ba"
-    assert "from the entry 'netG_B2A'" in trained.found
+    assert trained.description.endswith("from the entry 'netG_B2A'")
 
 
 def test_old_files_and_safetensors_are_read(tmp_path: Path) -> None:
@@ -149,13 +145,6 @@ def test_old_files_and_safetensors_are_read(tmp_path: Path) -> None:
 
     assert same(open_generator(old), generator())
     assert same(open_generator(tmp_path / "G.safetensors"), generator())
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_become_float32(dtype: torch.dtype, tmp_path: Path) -> None:
-    path = saved(generator().to(dtype).state_dict(), tmp_path / "G.pth")
-
-    assert same(open_generator(path), generator().to(dtype).float())
 
 
 def test_an_imported_file_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -182,6 +171,16 @@ def test_a_generator_without_norms_stays_one(tmp_path: Path) -> None:
     torch.testing.assert_close(again.generator(batch), trained.generator(batch), rtol=0, atol=0)
 
 
+def test_a_padding_that_was_chosen_is_kept(tmp_path: Path) -> None:
+    trained = open_generator(saved(generator().state_dict(), tmp_path / "G.pth"), padding="replicate")
+
+    write_imported(trained, tmp_path / "G.safetensors")
+
+    again = open_generator(tmp_path / "G.safetensors")
+    assert again.architecture["padding"] == "replicate"
+    assert replace(again, generator=trained.generator) == trained
+
+
 def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
     config = load_settings(TrainConfig, overrides={"data": str(tmp_path / "data"), **TINY})
     checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
@@ -197,123 +196,84 @@ def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
     assert (again.data, again.size, again.direction, again.source) == (None, 32, "ba", trained.source)
 
 
-def test_what_a_file_of_ours_says_itself_cannot_be_said_otherwise(tmp_path: Path) -> None:
+def test_a_run_of_ours_with_non_finite_weights_is_refused(tmp_path: Path) -> None:
+    config = load_settings(TrainConfig, overrides={"data": str(tmp_path), **TINY})
+    state = new_state(config, torch.device("cpu"))
+    with torch.no_grad():
+        state.networks.generator_ab.get_parameter("model.4.bias")[1] = torch.nan
+    checkpoint = save_checkpoint(tmp_path, config, state)
+
+    with pytest.raises(CheckpointError, match=r"step_0000000\.pt has NaN or infinite values in 'model\.4\.bias'"):
+        open_generator(checkpoint)
+    open_generator(checkpoint, "ba")
+
+
+def test_what_a_file_of_ours_holds_cannot_be_overridden(tmp_path: Path) -> None:
     config = load_settings(TrainConfig, overrides={"data": str(tmp_path), **TINY})
     checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
 
     with pytest.raises(ConfigError, match=r"size is 64, but .* was trained at 32 px"):
         open_generator(checkpoint, size=64)
-    with pytest.raises(ConfigError, match=r"norm is 'none', but .* says it itself"):
+    with pytest.raises(ConfigError, match=r"norm is 'none', but .*step_0000000\.pt was written by this package"):
         open_generator(checkpoint, norm="none")
-
-
-class Bomb:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, old: bool) -> None:
-    path = saved({**generator().state_dict(), "model.1.weight": Bomb(tmp_path / "ran")}, tmp_path / "G.pth", old=old)
-
-    with pytest.raises(CheckpointError, match=r"holds Python objects \(posix\.mkdir\), which could run any code"):
-        open_generator(path)
-
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_whole_module_is_refused_with_the_way_to_save_it(tmp_path: Path) -> None:
-    path = saved(nn.Sequential(nn.Conv2d(3, 3, 3)), tmp_path / "G.pth")
-
-    with pytest.raises(CheckpointError, match=r"save the weights alone with torch\.save\(generator\.state_dict\(\)"):
-        open_generator(path)
-
-
-DAMAGED: dict[str, Callable[[bytes], bytes]] = {
-    "cut": lambda content: content[: len(content) // 2],
-    "empty": lambda content: b"",
-    "text": lambda content: b"no weights at all",
-    "html": lambda content: b"<!DOCTYPE html><html>not found</html>",
-    "plain pickle": lambda content: pickle.dumps([1, 2, 3], protocol=5),
-    "safetensors": lambda content: (1 << 60).to_bytes(8, "little") + b"{}",
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_file_is_refused(damage: str, tmp_path: Path) -> None:
-    path = saved(generator().state_dict(), tmp_path / "G.pth")
-    path.write_bytes(DAMAGED[damage](path.read_bytes()))
-
-    with pytest.raises(CheckpointError, match=r"is damaged or no \.pth, \.pt or \.safetensors file of weights"):
-        open_generator(path)
-
-
-def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"There is no file .*G\.pth"):
-        open_generator(tmp_path / "G.pth")
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({}, "holds no weights; save them with"),
-        ({"model.0.weight": torch.ones(1, dtype=torch.int64)}, "holds no weights"),
-        ([torch.ones(1)], "holds no weights"),
-        ({"model.0.weight": torch.ones(1, device="meta")}, "holds no weights"),
-        ({"model.0.weight": torch.ones(2, 2).to_sparse()}, "holds no weights"),
         (
             {f"conv{number}.weight": torch.ones(1) for number in range(5)},
-            "none of 'conv0.weight', 'conv1.weight', 'conv2.weight', ... fits one; known layouts are",
+            "none of 'conv0.weight', 'conv1.weight', 'conv2.weight', ... fits one",
         ),
         (
             {name: generator().state_dict() for name in ("left", "right")},
             "has the generators 'left.', 'right.', and their names do not say which one is 'ab'",
         ),
     ],
-    ids=["nothing", "whole numbers", "list", "valueless", "sparse", "unknown", "two"],
+    ids=["unknown", "two"],
 )
-def test_what_is_no_known_generator_is_refused(content: object, sentence: str, tmp_path: Path) -> None:
+def test_a_file_without_one_generator_of_a_known_architecture_is_refused(
+    content: object, sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         open_generator(saved(content, tmp_path / "G.pth"))
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "G.pth"
-    with path.open("wb") as file:
-        file.truncate(5 << 30)  # takes no room on the disk
-    with pytest.raises(CheckpointError, match=r"has 5\.0 GiB, expected at most 4"):
-        open_generator(path)
+CHANGES: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
+    "more": (lambda it: it.update({"model.30.weight_u": torch.ones(3)}), "'model.30.weight_u' should not be there"),
+    "less": (lambda it: it.pop("model.11.conv_block.5.weight"), "'model.11.conv_block.5.weight' should"),
+    "shape": (
+        lambda it: it.update({"model.4.weight": torch.ones(8, 4, 5, 5)}),
+        r"'model.4.weight' has the shape \(8, 4, 5, 5\), expected \(8, 4, 3, 3\)",
+    ),
+    "first": (lambda it: it.pop("model.1.weight"), "2 convolutions before its blocks and 3 after"),
+    "three halvings": (
+        lambda it: it.update({"model.8.weight": torch.ones(8, 4, 3, 3)}),
+        "4 convolutions before its blocks and 3 after",
+    ),
+    "channels": (lambda it: it.update({"model.1.weight": torch.ones(4, 5, 7, 7)}), "turns 5 channels into 3"),
+    "no number": (
+        lambda it: it.update({"model.4.bias": torch.full((8,), torch.nan)}), "NaN or infinite values in 'model.4.bias'"
+    ),
+    "enormous": (
+        lambda it: it.update({"model.4.weight": torch.ones(1).expand(5000, 4, 3, 3)}),
+        "a layer has 5000 channels, more than 4096",
+    ),
+    "blocks": (
+        lambda it: it.update({f"model.{block}.conv_block.1.weight": torch.ones(1, 1, 1, 1) for block in range(10, 80)}),
+        "70 residual blocks, more than 64",
+    ),
+}  # fmt: skip
 
-    path.unlink()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("G/data/0", bytes(1 << 21))
-    monkeypatch.setattr(limits, "MAX_BYTES", 1 << 20)
-    with pytest.raises(CheckpointError, match=r"unpacks to 0\.0 GiB"):
-        open_generator(path)
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_does_not_fit_is_refused_by_name(change: str, tmp_path: Path) -> None:
+    weights = generator().state_dict()
+    edit, sentence = CHANGES[change]
+    edit(weights)
 
-def test_too_many_entries_or_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(generator().state_dict(), tmp_path / "G.pth")
-    endless: object = torch.ones(1)
-    for _ in range(5):  # each holds the one before a hundred times: ten thousand million values
-        endless = {str(number): endless for number in range(100)}
-
-    with pytest.raises(CheckpointError, match="more than 20000 entries"):
-        open_generator(saved(endless, tmp_path / "endless.pth"))
-    monkeypatch.setattr(limits, "MAX_VALUES", 1000)
-    with pytest.raises(CheckpointError, match="a generator of 0 million weights, expected at most 0"):
-        open_generator(path)
-    monkeypatch.setattr(limits, "MAX_ENTRIES", 3)
-    with pytest.raises(CheckpointError, match="more than 3 entries"):
-        open_generator(path)
-    save_file(dict(generator().state_dict()), tmp_path / "G.safetensors")
-    with pytest.raises(CheckpointError, match="more than 3 entries"):
-        open_generator(tmp_path / "G.safetensors")
+    with pytest.raises(CheckpointError, match=sentence):
+        open_generator(saved(weights, tmp_path / "G.pth"))
 
 
 def test_a_size_that_the_generator_cannot_halve_is_refused(tmp_path: Path) -> None:
@@ -324,11 +284,11 @@ def test_a_size_that_the_generator_cannot_halve_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"formt": 1}'])
-def test_an_imported_file_that_describes_itself_wrongly_is_refused(text: str, tmp_path: Path) -> None:
+def test_an_imported_file_with_malformed_metadata_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "G.safetensors"
     save_file(dict(generator().state_dict()), path, {"cyclegan_edge": text})
 
-    with pytest.raises(CheckpointError, match="describes itself in a way that this version cannot read"):
+    with pytest.raises(CheckpointError, match="has metadata that this version cannot read"):
         open_generator(path)
 
 

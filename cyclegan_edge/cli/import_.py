@@ -35,17 +35,21 @@ def import_(
             show_default="what the weights say",
         ),
     ] = None,
+    padding: Annotated[
+        Literal["reflect", "replicate"] | None,
+        typer.Option(help="Of the residual blocks (padding_type), which weights do not say.", show_default="reflect"),
+    ] = None,
 ) -> None:
     """Read the generator in FILE, whichever known implementation trained it, and write it as one safe file."""
     from cyclegan_edge.cli.export import directed, find_source
     from cyclegan_edge.export.weights.open import open_generator, write_imported
 
     run_name, source = find_source(file)
-    trained = open_generator(source, direction, size=size, domains=domains, norm=norm)
+    trained = open_generator(source, direction, size=size, domains=domains, norm=norm, padding=padding)
     target = out or IMPORTED / f"{name or directed(run_name, direction)}.safetensors"
     write_imported(trained, target)
     weights = sum(weight.numel() for weight in trained.generator.state_dict().values())
-    about = ", ".join(trained.found) or "a run of this package"
+    about = trained.description or "a run of this package"
     console.print(f"{source}: {about}; {weights / 1e6:.1f} million weights.", markup=False)
     console.print(f"The generator is {target}, {trained.size} px, direction {trained.direction}.", markup=False)
     console.print(f"\nNext: [bold]cyclegan-edge export {target}[/bold]")

@@ -1,18 +1,18 @@
-"""Generators of other implementations, rebuilt from their published layouts.
+"""Generators of other implementations, rebuilt from their published architectures.
 
-    generator      (N, 3, H, W) -> (N, 3, H, W)      -1..1 -> -1..1, H and W multiples of the layout's `multiple`
+    generator      (N, 3, H, W) -> (N, 3, H, W)      -1..1 -> -1..1, H and W multiples of the architecture's `multiple`
 
-- ResNet: as in `train/networks.py`, but every layer may have its own width, residual blocks may be separable (Li et al.
-  2020, arXiv:2003.08936), and halving and doubling may blur (Zhang 2019, arXiv:1904.11486; Park et al. 2020,
+- ResNet: as in `train/networks.py`, but each layer has its own width, residual blocks may be separable (Li et al. 2020,
+  arXiv:2003.08936), and down- and upsampling may be anti-aliased (Zhang 2019, arXiv:1904.11486; Park et al. 2020,
   arXiv:2007.15651).
-- U-Net: 4x4 kernels, each level's input beside its output (Isola et al. 2017, arXiv:1611.07004, section 6.1.1).
-- `model.N` keys are those of the originals without dropout, so their weights load one to one.
+- U-Net: 4x4 kernels and skip connections (Isola et al. 2017, arXiv:1611.07004, section 6.1.1).
+- The keys of a state dict are those of the originals without dropout.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,76 +22,82 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cyclegan_edge.contract import MULTIPLE
 
 Norm = Literal["instance", "affine", "batch", "none"]  # affine: InstanceNorm with a weight and a bias per channel
+Padding = Literal["reflect", "replicate", "zero"]
 Upsampling = Literal["transposed", "blurred", "resized"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResnetLayout:
-    """Shape of a ResNet generator."""
+class ResnetArchitecture:
+    """Shape of a ResNet generator; a bundle's manifest holds these fields."""
 
+    generator: Literal["resnet"] = "resnet"
     inputs: int = 3  # channels of a picture
     outputs: int = 3
-    down: tuple[int, int, int]  # channels of the first layer and after each halving: (64, 128, 256)
+    down: tuple[int, int, int]  # channels of the first layer and after each downsampling: (64, 128, 256)
     blocks: tuple[int, ...]  # channels inside each residual block
-    up: tuple[int, int]  # channels after each doubling: (128, 64)
+    up: tuple[int, int]  # channels after each upsampling: (128, 64)
     separable: bool = False  # residual blocks of depthwise 3x3, norm, pointwise 1x1
-    blurred_down: bool = False  # halved by a binomial filter after the convolution, not by its stride
+    padding: Padding = "reflect"  # in the residual blocks
+    blurred_down: bool = False  # anti-aliased: a binomial filter after the convolution downsamples, not its stride
     upsampling: Upsampling = "transposed"
     norm: Norm = "instance"
 
     @property
     def multiple(self) -> int:
-        """px, what both sides of a batch are multiples of."""
+        """px: both sides of a batch are multiples of this."""
         return MULTIPLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnetLayout:
-    """Shape of a U-Net generator."""
+class UnetArchitecture:
+    """Shape of a U-Net generator; a bundle's manifest holds these fields."""
 
+    generator: Literal["unet"] = "unet"
     inputs: int = 3  # channels of a picture
     outputs: int = 3
-    channels: tuple[int, ...]  # after each halving, outermost first: (64, 128, 256, 512, 512, 512, 512, 512) for 256 px
+    channels: tuple[int, ...]  # of each level, outermost first: (64, 128, 256, 512, 512, 512, 512, 512) for 256 px
     norm: Norm = "instance"
 
     @property
     def multiple(self) -> int:
-        """px, what both sides of a batch are multiples of."""
+        """px: both sides of a batch are multiples of this."""
         return math.lcm(MULTIPLE, 2 ** len(self.channels))
 
 
-Layout = ResnetLayout | UnetLayout
+Architecture = ResnetArchitecture | UnetArchitecture
 
 
-class Separable(nn.Module):
-    """A 3x3 convolution of each channel, InstanceNorm, and a 1x1 convolution over channels."""
+class SeparableConv2d(nn.Module):
+    """A depthwise 3x3 convolution, InstanceNorm, and a pointwise 1x1 convolution."""
 
-    def __init__(self, channels: int, wider: int) -> None:
+    def __init__(self, channels: int, wider: int, *, padding: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, groups=channels),
+            nn.Conv2d(channels, channels, 3, padding=padding, groups=channels),
             nn.InstanceNorm2d(channels),
             nn.Conv2d(channels, wider, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, h, w) -> (N, wider, h - 2, w - 2)."""
+        """(N, channels, h, w) -> (N, wider, h - 2, w - 2), or of the same size with a padding of 1."""
         return self.conv(x)  # type: ignore[no-any-return]
 
 
-class Residual(nn.Module):
-    """x + F(x), two convolutions with reflection padding and `inner` channels between them."""
+class ResidualBlock(nn.Module):
+    """x + F(x), two 3x3 convolutions with `inner` channels between them."""
 
-    def __init__(self, channels: int, inner: int, layout: ResnetLayout) -> None:
+    def __init__(self, channels: int, inner: int, architecture: ResnetArchitecture) -> None:
         super().__init__()
+        convolution = SeparableConv2d if architecture.separable else _conv3x3
+        zeros = architecture.padding == "zero"  # by the convolution itself, where the others have a layer of their own
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            Separable(channels, inner) if layout.separable else nn.Conv2d(channels, inner, 3),
-            _norm(layout.norm, inner),
+            *_padding(architecture.padding),
+            convolution(channels, inner, padding=int(zeros)),
+            _norm(architecture.norm, inner),
             nn.ReLU(),
-            nn.ReflectionPad2d(1),
-            Separable(inner, channels) if layout.separable else nn.Conv2d(inner, channels, 3),
-            _norm(layout.norm, channels),
+            *_padding(architecture.padding),
+            convolution(inner, channels, padding=int(zeros)),
+            _norm(architecture.norm, channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ class Residual(nn.Module):
 
 
 class BlurDown(nn.Module):
-    """Halves with the filter 1 2 1, mirrored at the border."""
+    """Downsamples by 2 with the filter 1 2 1, reflected at the border."""
 
     filt: Tensor
 
@@ -115,7 +121,7 @@ class BlurDown(nn.Module):
 
 
 class BlurUp(nn.Module):
-    """Doubles with the filter 1 3 3 1, the border repeated."""
+    """Upsamples by 2 with the filter 1 3 3 1, the border replicated."""
 
     filt: Tensor
 
@@ -130,24 +136,28 @@ class BlurUp(nn.Module):
 
 
 class ForeignResnet(nn.Module):
-    """c7s1, two halvings, residual blocks, two doublings, c7s1, tanh."""
+    """7x7 convolution, two downsamplings, residual blocks, two upsamplings, 7x7 convolution, tanh."""
 
-    def __init__(self, layout: ResnetLayout) -> None:
+    def __init__(self, architecture: ResnetArchitecture) -> None:
         super().__init__()
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
-            nn.Conv2d(layout.inputs, layout.down[0], 7),
-            _norm(layout.norm, layout.down[0]),
+            nn.Conv2d(architecture.inputs, architecture.down[0], 7),
+            _norm(architecture.norm, architecture.down[0]),
             nn.ReLU(),
         ]
-        for channels, wider in pairwise(layout.down):  # (N, down[0], H, W) -> (N, down[2], H/4, W/4)
-            stride = 1 if layout.blurred_down else 2
-            layers += [nn.Conv2d(channels, wider, 3, stride, 1), _norm(layout.norm, wider), nn.ReLU()]
-            layers += [BlurDown(wider)] if layout.blurred_down else []
-        layers += [Residual(layout.down[-1], inner, layout) for inner in layout.blocks]
-        for channels, narrower in pairwise((layout.down[-1], *layout.up)):  # back to (N, up[1], H, W)
-            layers += [*_doubling(layout.upsampling, channels, narrower), _norm(layout.norm, narrower), nn.ReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(layout.up[-1], layout.outputs, 7), nn.Tanh()]
+        for channels, wider in pairwise(architecture.down):  # (N, down[0], H, W) -> (N, down[2], H/4, W/4)
+            stride = 1 if architecture.blurred_down else 2
+            layers += [nn.Conv2d(channels, wider, 3, stride, 1), _norm(architecture.norm, wider), nn.ReLU()]
+            layers += [BlurDown(wider)] if architecture.blurred_down else []
+        layers += [ResidualBlock(architecture.down[-1], inner, architecture) for inner in architecture.blocks]
+        for channels, narrower in pairwise((architecture.down[-1], *architecture.up)):  # back to (N, up[1], H, W)
+            layers += [
+                *_upsampling(architecture.upsampling, channels, narrower),
+                _norm(architecture.norm, narrower),
+                nn.ReLU(),
+            ]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(architecture.up[-1], architecture.outputs, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,7 +166,7 @@ class ForeignResnet(nn.Module):
 
 
 class UnetLevel(nn.Module):
-    """Halves, goes through the level inside, doubles; all but the outermost give their input too."""
+    """Downsamples, goes through the level inside, upsamples; all but the outermost concatenate their input."""
 
     def __init__(self, layers: list[nn.Module], *, outermost: bool = False) -> None:
         super().__init__()
@@ -170,39 +180,39 @@ class UnetLevel(nn.Module):
 
 
 class ForeignUnet(nn.Module):
-    """As many levels as `layout.channels` has entries."""
+    """As many levels as `architecture.channels` has entries."""
 
-    def __init__(self, layout: UnetLayout) -> None:
+    def __init__(self, architecture: UnetArchitecture) -> None:
         super().__init__()
-        outer, innermost = layout.channels[-2:]
+        outer, innermost = architecture.channels[-2:]
         level = UnetLevel(
             [
                 nn.LeakyReLU(0.2),
                 nn.Conv2d(outer, innermost, 4, 2, 1),
                 nn.ReLU(),
                 nn.ConvTranspose2d(innermost, outer, 4, 2, 1),
-                _norm(layout.norm, outer),
+                _norm(architecture.norm, outer),
             ]
         )
-        for outer, inner in reversed(list(pairwise(layout.channels[:-1]))):
+        for outer, inner in reversed(list(pairwise(architecture.channels[:-1]))):
             level = UnetLevel(
                 [
                     nn.LeakyReLU(0.2),
                     nn.Conv2d(outer, inner, 4, 2, 1),
-                    _norm(layout.norm, inner),
+                    _norm(architecture.norm, inner),
                     level,
                     nn.ReLU(),
                     nn.ConvTranspose2d(2 * inner, outer, 4, 2, 1),
-                    _norm(layout.norm, outer),
+                    _norm(architecture.norm, outer),
                 ]
             )
-        first = layout.channels[0]
+        first = architecture.channels[0]
         self.model = UnetLevel(
             [
-                nn.Conv2d(layout.inputs, first, 4, 2, 1),
+                nn.Conv2d(architecture.inputs, first, 4, 2, 1),
                 level,
                 nn.ReLU(),
-                nn.ConvTranspose2d(2 * first, layout.outputs, 4, 2, 1),
+                nn.ConvTranspose2d(2 * first, architecture.outputs, 4, 2, 1),
                 nn.Tanh(),
             ],
             outermost=True,
@@ -213,10 +223,10 @@ class ForeignUnet(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
-def empty_generator(layout: Layout) -> nn.Module:
-    """The generator of `layout` on the meta device: shapes, no memory, until a state dict is assigned."""
+def empty_generator(architecture: Architecture) -> nn.Module:
+    """The generator of `architecture` on the meta device: shapes, no memory, until a state dict is assigned."""
     with torch.device("meta"):
-        return ForeignUnet(layout) if isinstance(layout, UnetLayout) else ForeignResnet(layout)
+        return ForeignUnet(architecture) if isinstance(architecture, UnetArchitecture) else ForeignResnet(architecture)
 
 
 def fold_batch_norms(generator: nn.Module) -> None:
@@ -229,17 +239,11 @@ def fold_batch_norms(generator: nn.Module) -> None:
             if not isinstance(norm, nn.BatchNorm2d):
                 continue
             sequence[position + 1] = nn.Identity()
-            if isinstance(layer, Separable):
+            if isinstance(layer, SeparableConv2d):
                 layer.conv[2] = fuse_conv_bn_eval(cast("nn.Conv2d", layer.conv[2]), norm)
             else:
                 transposed = isinstance(layer, nn.ConvTranspose2d)
                 sequence[position] = fuse_conv_bn_eval(cast("nn.Conv2d", layer), norm, transpose=transposed)
-
-
-def to_plain(layout: Layout) -> dict[str, Any]:
-    """The layout as values that JSON can hold."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(layout).items()}
-    return {"generator": "unet" if isinstance(layout, UnetLayout) else "resnet", **values}
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
@@ -254,7 +258,21 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
             return nn.Identity()
 
 
-def _doubling(kind: Upsampling, channels: int, narrower: int) -> list[nn.Module]:
+def _padding(kind: Padding) -> list[nn.Module]:
+    match kind:
+        case "reflect":
+            return [nn.ReflectionPad2d(1)]
+        case "replicate":
+            return [nn.ReplicationPad2d(1)]
+        case "zero":
+            return []
+
+
+def _conv3x3(channels: int, wider: int, *, padding: int) -> nn.Module:
+    return nn.Conv2d(channels, wider, 3, padding=padding)
+
+
+def _upsampling(kind: Upsampling, channels: int, narrower: int) -> list[nn.Module]:
     match kind:
         case "transposed":
             return [nn.ConvTranspose2d(channels, narrower, 3, 2, 1, output_padding=1)]

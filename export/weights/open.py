@@ -1,9 +1,9 @@
 """Any CycleGAN generator becomes one value that can be exported or evaluated: our own runs, other people's files.
 
-    open_generator(path) -> Trained     a checkpoint of ours, weights of a known layout, or a file of write_imported
+    open_generator(path) -> Trained     a checkpoint of ours, weights of a known architecture, or an imported file
     write_imported(trained, path)       one .safetensors file: float32 weights, and what is known about them
 
-A file says nothing about the size and the domains it was trained on, so its user does, or size is a default.
+Weights do not tell the size and the domains they were trained on, so the user does, or the size is a default.
 """
 
 import json
@@ -12,22 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 from cyclegan_edge.bundle import Source
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
-from cyclegan_edge.export.weights.generators import ResnetLayout, to_plain
-from cyclegan_edge.export.weights.read import flatten, read_content, write_safetensors
-from cyclegan_edge.export.weights.recognise import NormChoice, choose_generator, recognise
-from cyclegan_edge.files import sha256
+from cyclegan_edge.export.weights.generators import ResnetArchitecture
+from cyclegan_edge.export.weights.read import check_finite, read_file, tensors_of
+from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, choose_generator, recognise
+from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
 DEFAULT_SIZE = 256  # px, of a ResNet whose file does not say
+MAX_SIZE = 1 << 14  # px
 
-_CARD = "cyclegan_edge"  # the entry of a safetensors file's metadata that write_imported fills
+_ENTRY = "cyclegan_edge"  # in the metadata of an imported file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,21 +39,22 @@ class Trained:
 
     generator: nn.Module  # (N, 3, H, W) -> (N, 3, H, W), -1..1, float32, on the CPU, in eval mode
     architecture: Mapping[str, Any]  # plain values
-    multiple: int  # px, what H and W are multiples of
+    multiple: int  # px: H and W are multiples of this
     size: int  # px, side of the square crops it was trained on
     direction: Direction
     domains: tuple[str, str] | None  # what A and B are, where anyone said so
     data: Path | None  # of our own runs: the folder it was trained on
     source: Source
-    found: tuple[str, ...]  # "ResNet", "9 blocks", ...: what was read from names and shapes; nothing for our own runs
+    description: str  # "ResNet, 9 blocks, ...", as recognised from names and shapes; empty for our own runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Card:
-    """What an imported file says about itself; its weights say the rest."""
+class _Metadata:
+    """What an imported file says beside its weights."""
 
     format: int
     norm: Literal["instance", "none"]
+    padding: PaddingChoice | None = None
     direction: Direction
     size: int
     domain_a: str | None
@@ -58,6 +62,10 @@ class _Card:
     file: str  # the one it was imported from
     sha256: str
     step: int | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= MAX_SIZE:
+            raise ConfigError(f"size is {self.size}, expected 1 to {MAX_SIZE} px")
 
 
 def open_generator(
@@ -67,63 +75,67 @@ def open_generator(
     size: int | None = None,
     domains: tuple[str, str] | None = None,
     norm: NormChoice | None = None,
+    padding: PaddingChoice | None = None,
 ) -> Trained:
     """Open the generator of `direction` in `path`; of a file with one generator, that one.
 
     size, domains   what it was trained on, where the file does not say
-    norm            how it normalises, where the weights leave that open; see `recognise`
+    norm, padding   how it normalises and pads, where the weights leave that open; see `recognise`
 
-    Raises CheckpointError for what is no generator of a known layout, ConfigError for a size it cannot take.
+    Raises CheckpointError when there is no generator of a known architecture, ConfigError for a size it cannot take.
     """
-    content, metadata = read_content(path)
-    own = isinstance(content, dict) and {"config", "format", "networks"} <= content.keys()
-    card = _card(metadata, path)
-    if norm and (own or card):
-        raise ConfigError(f"norm is {norm!r}, but {path} was written by this package and says it itself; leave it out.")
-    if own:
-        return _open_own(path, direction, size, domains)
-    if card:
-        direction, norm = card.direction, card.norm
-        size = size or card.size
-        if card.domain_a is not None and card.domain_b is not None:
-            domains = domains or (card.domain_a, card.domain_b)
-    weights, called = choose_generator(flatten(content, path), direction, path)
-    recognised = recognise(weights, path, norm=norm)
-    layout = recognised.layout
-    size = size or (DEFAULT_SIZE if isinstance(layout, ResnetLayout) else layout.multiple)
-    if size < layout.multiple or size % layout.multiple:
+    content, entries = read_file(path)
+    ours = isinstance(content, dict) and {"config", "format", "networks"} <= content.keys()
+    metadata = _read_metadata(entries, path)
+    if (norm or padding) and (ours or metadata):
+        name, value = ("norm", norm) if norm else ("padding", padding)
+        raise ConfigError(f"{name} is {value!r}, but {path} was written by this package and holds it; leave it out.")
+    if ours:
+        return _open_checkpoint(path, direction, size, domains)
+    if metadata:
+        direction, norm, padding = metadata.direction, metadata.norm, metadata.padding
+        size = size or metadata.size
+        if metadata.domain_a is not None and metadata.domain_b is not None:
+            domains = domains or (metadata.domain_a, metadata.domain_b)
+    weights, entry = choose_generator(tensors_of(content, path), direction, path)
+    recognised = recognise(weights, path, norm=norm, padding=padding)
+    architecture = recognised.architecture
+    size = size or (DEFAULT_SIZE if isinstance(architecture, ResnetArchitecture) else architecture.multiple)
+    if size < architecture.multiple or size % architecture.multiple:
         raise ConfigError(
-            f"size is {size}, but {path} takes pictures whose sides are multiples of {layout.multiple}; "
-            f"try {max(1, round(size / layout.multiple)) * layout.multiple}."
+            f"size is {size}, but {path} takes pictures whose sides are multiples of {architecture.multiple}; "
+            f"try {max(1, size // architecture.multiple) * architecture.multiple}."
         )
     source = Source(file=path.name, sha256=sha256(path), step=None)
-    if card:
-        source = Source(file=card.file, sha256=card.sha256, step=card.step)
+    if metadata:
+        source = Source(file=metadata.file, sha256=metadata.sha256, step=metadata.step)
     return Trained(
         generator=recognised.generator,
-        architecture=to_plain(layout),
-        multiple=layout.multiple,
+        architecture=to_mapping(architecture),
+        multiple=architecture.multiple,
         size=size,
         direction=direction,
         domains=domains,
         data=None,
         source=source,
-        found=(recognised.name, *recognised.found, *([f"from the entry {called!r}"] if called else [])),
+        description=recognised.description + (f", from the entry {entry!r}" if entry else ""),
     )
 
 
 def write_imported(trained: Trained, path: Path) -> None:
     """Write `path` atomically; `open_generator` reads it back.
 
-    Raises CheckpointError on a full disk, and for a run of ours whose layout an imported file cannot hold.
+    Raises CheckpointError on a full disk, and for a run of ours whose architecture an imported file cannot hold.
     """
     weights = trained.generator.state_dict()
     norm: Literal["instance", "none"] = "none" if trained.architecture.get("norm") == "none" else "instance"
-    recognise(weights, path, norm=norm)
+    padding: PaddingChoice | None = "replicate" if trained.architecture.get("padding") == "replicate" else None
+    recognise(weights, path, norm=norm, padding=padding)
     domain_a, domain_b = trained.domains or (None, None)
-    card = _Card(
+    metadata = _Metadata(
         format=FORMAT,
         norm=norm,
+        padding=padding,
         direction=trained.direction,
         size=trained.size,
         domain_a=domain_a,
@@ -132,14 +144,19 @@ def write_imported(trained: Trained, path: Path) -> None:
         sha256=trained.source.sha256,
         step=trained.source.step,
     )
-    metadata = {_CARD: json.dumps(to_mapping(card)), "architecture": json.dumps(trained.architecture)}
-    write_safetensors(path, weights, metadata)
+    entries = {_ENTRY: json.dumps(to_mapping(metadata)), "architecture": json.dumps(trained.architecture)}
+    try:
+        with atomic_file(path) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial, entries)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} could not be written ({first_line(error)}); free some space.") from error
 
 
-def _open_own(path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None) -> Trained:
+def _open_checkpoint(path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None) -> Trained:
     config, generator, step = load_generator(path, direction)
+    check_finite(generator.state_dict(), path)
     if size not in (None, config.size):
-        raise ConfigError(f"size is {size}, but {path} was trained at {config.size} px and says so; leave it out.")
+        raise ConfigError(f"size is {size}, but {path} was trained at {config.size} px; leave it out.")
     return Trained(
         generator=generator,
         architecture=to_mapping(config.generator),
@@ -149,20 +166,22 @@ def _open_own(path: Path, direction: Direction, size: int | None, domains: tuple
         domains=domains,
         data=Path(config.data),
         source=Source(file=path.name, sha256=sha256(path), step=step),
-        found=(),
+        description="",
     )
 
 
-def _card(metadata: Mapping[str, str], path: Path) -> _Card | None:
-    """What an imported file says about itself; None for a file that is none."""
-    if _CARD not in metadata:
+def _read_metadata(entries: Mapping[str, str], path: Path) -> _Metadata | None:
+    """What an imported file says beside its weights; None for any other file."""
+    if _ENTRY not in entries:
         return None
     try:
-        card = from_mapping(_Card, json.loads(metadata[_CARD]))
+        metadata = from_mapping(_Metadata, json.loads(entries[_ENTRY]))
     except (AttributeError, ConfigError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} describes itself in a way that this version cannot read ({first_line(error)}); import it again."
+            f"{path} has metadata that this version cannot read ({first_line(error)}); import the original file again."
         ) from error
-    if card.format != FORMAT:
-        raise CheckpointError(f"{path} has format {card.format}, this version reads {FORMAT}; import it again.")
-    return card
+    if metadata.format != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {metadata.format}, this version reads {FORMAT}; import the original file again."
+        )
+    return metadata
