@@ -16,8 +16,9 @@ from cyclegan_edge.train.config import OptimiserConfig, TrainConfig
 from cyclegan_edge.train.data.crops import Crops
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.data.loader import batches
-from cyclegan_edge.train.diagnostics import REPEAT, Diagnostics, Gan
+from cyclegan_edge.train.diagnostics import REPEAT, Diagnostics
 from cyclegan_edge.train.execution import PLAIN, resolve
+from cyclegan_edge.train.losses import Gan
 from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
 from cyclegan_edge.train.state import new_state
 from cyclegan_edge.train.step import Step
@@ -36,9 +37,9 @@ def named(generator: float, discriminator: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def told(watch: Diagnostics, losses: Iterable[Mapping[str, float]], start: int = 0) -> list[str]:
+def told(diagnostics: Diagnostics, losses: Iterable[Mapping[str, float]], start: int = 0) -> list[str]:
     steps = ((start + number * EVERY, named) for number, named in enumerate(losses, 1))
-    return [sentence for step, named in steps for sentence in watch.losses(step, named)]
+    return [sentence for step, named in steps for sentence in diagnostics.check_losses(step, named)]
 
 
 def around(value: float, rng: np.random.Generator, spread: float, count: int) -> list[float]:
@@ -51,8 +52,12 @@ def pictures(rng: np.random.Generator, count: int = 1) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
 
 
-def shown(watch: Diagnostics, fakes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
-    return [sentence for step, (real, fake) in fakes.items() for sentence in watch.pictures(step, "ab", real, fake)]
+def shown(diagnostics: Diagnostics, fakes: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
+    return [
+        sentence
+        for step, (real, fake) in fakes.items()
+        for sentence in diagnostics.check_pictures(step, "ab", real, fake)
+    ]
 
 
 @pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge"])
@@ -109,19 +114,19 @@ def test_the_losses_of_a_critic_have_no_scale_and_are_not_judged() -> None:
 @pytest.mark.parametrize("gan", GANS)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_losses_that_are_not_finite_are_named_at_once(gan: Gan, value: float) -> None:
-    watch = Diagnostics(gan)
+    diagnostics = Diagnostics(gan)
 
-    (warning,) = watch.losses(7, {**named(0.4, 0.2), "cycle_a": value, "penalty_b": value})
+    (warning,) = diagnostics.check_losses(7, {**named(0.4, 0.2), "cycle_a": value, "penalty_b": value})
 
     assert warning.startswith("Step 7: not finite: cycle_a, penalty_b; ")
     assert "lower learning rate" in warning
 
 
 def test_a_value_that_is_not_finite_does_not_spoil_what_comes_after() -> None:
-    watch = Diagnostics()
-    watch.losses(1, named(math.nan, math.nan))
+    diagnostics = Diagnostics()
+    diagnostics.check_losses(1, named(math.nan, math.nan))
 
-    (warning,) = told(watch, [named(0.98, 0.003)] * 100)
+    (warning,) = told(diagnostics, [named(0.98, 0.003)] * 100)
 
     assert "has won" in warning
 
@@ -189,12 +194,12 @@ def test_a_continued_run_warns_as_an_uninterrupted_one(stop: int, rng: np.random
     always = pictures(rng)
     samples = {number: (pictures(rng), always) for number in range(0, len(losses), 10)}
 
-    def run(watch: Diagnostics, first: int, last: int) -> list[str]:
+    def run(diagnostics: Diagnostics, first: int, last: int) -> list[str]:
         warnings = []
         for number in range(first, last):
-            warnings += watch.losses((number + 1) * EVERY, losses[number])
+            warnings += diagnostics.check_losses((number + 1) * EVERY, losses[number])
             if number in samples:
-                warnings += watch.pictures((number + 1) * EVERY, "ba", *samples[number])
+                warnings += diagnostics.check_pictures((number + 1) * EVERY, "ba", *samples[number])
         return warnings
 
     whole = run(Diagnostics(), 0, len(losses))
@@ -229,16 +234,16 @@ def test_a_healthy_run_is_not_warned_of(device: Literal["cpu", "cuda"], tmp_path
     state = new_state(config, torch.device(device))
     step_once = Step(state, config.objective, resolve(PLAIN, torch.device(device), size=32, batch=1))
     crops = Crops(pictures=config.pictures, load_size=config.load_size, size=config.size, multiple=4, seed=0)
-    watch, warnings = Diagnostics(), list[str]()
+    diagnostics, warnings = Diagnostics(), list[str]()
 
     pairs = batches(FolderPairs(find_pictures(tmp_path), 0), crops, batch=1, start=0, workers=1)
     for real_a, real_b in islice(pairs, 100):
         losses, made = step_once(real_a.to(device), real_b.to(device))
         step = state.step * 60
-        warnings += watch.losses(step, {name: value.item() for name, value in losses._asdict().items()})
+        warnings += diagnostics.check_losses(step, {name: value.item() for name, value in losses._asdict().items()})
         if state.step % 4 == 0:
-            warnings += watch.pictures(step, "ab", made.real_a, made.fake_b)
-            warnings += watch.pictures(step, "ba", made.real_b, made.fake_a)
+            warnings += diagnostics.check_pictures(step, "ab", made.real_a, made.fake_b)
+            warnings += diagnostics.check_pictures(step, "ba", made.real_b, made.fake_a)
     pairs.close()
 
     assert warnings == []

@@ -77,6 +77,7 @@ def test_a_run_leaves_settings_checkpoints_samples_and_curves(data: Path, tmp_pa
 
     assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6, 7]
     assert all(progress.total == 7 and progress.losses is not None for progress in seen)
+    assert [progress.seconds_left * progress.pairs_per_second for progress in seen] == pytest.approx(range(6, -1, -1))
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_0000006.pt", "step_0000007.pt"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [f"step_{n:07d}.jpg" for n in (3, 6, 7)]
     assert load_settings(TrainConfig, tmp_path / "settings.toml") == config
@@ -134,10 +135,11 @@ def test_minutes_end_a_run_by_the_clock_over_all_its_pieces(data: Path, tmp_path
     assert first[-1].share < 1.0
     assert rest[-1].share == 1.0
     assert all(progress.total is None for progress in rest)
+    assert all(0.0 <= progress.seconds_left < 1.2 - first[-1].share for progress in rest)
     assert train(config, tmp_path, resume=find_checkpoint(tmp_path)) == []
 
 
-def test_updates_that_are_no_numbers_lower_the_rate_and_end_the_run_in_the_end(data: Path, tmp_path: Path) -> None:
+def test_non_finite_updates_lower_the_rate_and_end_the_run_in_the_end(data: Path, tmp_path: Path) -> None:
     config = small(data, schedule__steps=200, output__log_every=10)
     train(config, tmp_path, until=5)
     broken = replace(config, objective=replace(config.objective, cycle_weight_a=float("inf")))
@@ -149,15 +151,13 @@ def test_updates_that_are_no_numbers_lower_the_rate_and_end_the_run_in_the_end(d
         for progress in fit(broken, pairs_of(config), tmp_path, resume=find_checkpoint(tmp_path)):
             seen.append(progress)
 
-    with pytest.raises(
-        TrainError, match=r"for 55 steps in a row.*step_0000005.pt is the last good .*learning_rate=3e-06"
-    ):
+    with pytest.raises(TrainError, match=r"non-finite for 55 steps.*step_0000005.pt.*learning_rate=3e-06"):
         go_on()
 
     assert equal(weights(tmp_path), before)
     warnings = [warning for progress in seen for warning in progress.warnings]
     assert len(warnings) == 5
-    assert "the learning rate is halved from here on" in warnings[0]
+    assert "learning rate is halved" in warnings[0]
 
 
 def test_the_cycle_loss_of_a_tiny_task_falls_to_a_third(data: Path, tmp_path: Path) -> None:
@@ -226,12 +226,12 @@ def test_batches_copied_ahead_come_in_their_order(device: str) -> None:
     loaded = [(torch.full((1, 3, 64, 64), float(n)), torch.full((1, 3, 64, 64), float(-n))) for n in range(20)]
     if device == "cuda":
         loaded = [(a.pin_memory(), b.pin_memory()) for a, b in loaded]
-    feed = DevicePrefetcher(iter(loaded), torch.device(device))
+    prefetcher = DevicePrefetcher(iter(loaded), torch.device(device))
 
     sums = []
     for _ in range(10):
-        real_a, real_b = next(feed)
-        feed.copy_ahead()
+        real_a, real_b = next(prefetcher)
+        prefetcher.prefetch()
         sums.append((real_a.mean(), real_b.mean()))
 
     assert [(a.item(), b.item()) for a, b in sums] == [(float(n), float(-n)) for n in range(10)]

@@ -8,10 +8,10 @@ from torch.nn import functional
 from cyclegan_edge.train.networks import (
     DiscriminatorConfig,
     GeneratorConfig,
+    InitMethod,
     PatchDiscriminator,
     PixelDiscriminator,
     ResnetGenerator,
-    Start,
     init_weights,
     new_discriminator,
     new_generator,
@@ -71,7 +71,7 @@ def linear_part(discriminator: PatchDiscriminator) -> nn.Sequential:
     return nn.Sequential(*convolutions)
 
 
-def test_start_weights_are_normal_with_deviation_0_02_and_biases_are_0() -> None:
+def test_initial_weights_are_normal_with_deviation_0_02_and_biases_are_0() -> None:
     generator = ResnetGenerator(GeneratorConfig(blocks=1))
 
     init_weights(generator, torch.Generator().manual_seed(0))
@@ -158,7 +158,7 @@ def test_dropout_shifts_the_second_convolution_as_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "gain", "deviation"),
+    ("method", "gain", "deviation"),
     [
         ("normal", 0.02, 0.02),
         ("xavier", 0.02, 0.02 * (2 / (128 * 9 + 128 * 9)) ** 0.5),
@@ -166,10 +166,10 @@ def test_dropout_shifts_the_second_convolution_as_in_the_reference() -> None:
         ("orthogonal", 0.02, 0.02 / (128 * 9) ** 0.5),
     ],
 )
-def test_each_start_has_the_deviation_of_its_paper(start: Start, gain: float, deviation: float) -> None:
+def test_each_init_method_has_the_deviation_of_its_paper(method: InitMethod, gain: float, deviation: float) -> None:
     network = nn.Conv2d(128, 128, 3)
 
-    init_weights(network, torch.Generator().manual_seed(0), start, gain)
+    init_weights(network, torch.Generator().manual_seed(0), method, gain)
 
     assert network.weight.std().item() == pytest.approx(deviation, rel=0.02)
     assert not network.bias.any()  # type: ignore[union-attr]

@@ -58,7 +58,7 @@ def test_a_kept_picture_carries_no_gradient_and_is_not_changed_by_later_work() -
     assert buffer.state_dict()["pictures"][0].mean().item() == 1.0
 
 
-def test_what_is_no_number_is_kept_as_a_picture() -> None:
+def test_non_finite_values_are_kept_as_a_picture() -> None:
     buffer = ReplayBuffer(1, seed=0)
 
     buffer.query(torch.tensor([[[[float("nan"), float("inf"), -float("inf"), 0.5]]]]))

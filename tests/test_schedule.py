@@ -86,7 +86,7 @@ def test_plateau_waits_then_lowers_the_rate_and_goes_on_where_it_was_saved() -> 
 
     factors = []
     for loss in [1.0, 0.5, 0.499, 0.5, 0.5, 0.5, 0.5, 0.5]:  # 0.499 is less than 1 % better
-        plateau.tell(loss)
+        plateau.step(loss)
         restored.load_state_dict(plateau.state_dict())
         factors.append(restored.factor)
 

@@ -109,14 +109,14 @@ def test_a_faster_way_gives_the_losses_and_gradients_of_the_plain_one(way: str) 
         assert ((ours - theirs).norm() / theirs.norm()).item() < bound, network
 
 
-def test_the_spelled_out_norm_is_torch_s() -> None:
-    norm, spelled_out = InstanceNorm(5), InstanceNorm(5)
-    spelled_out.spelled_out = True
+def test_the_decomposed_norm_equals_torchs() -> None:
+    norm, decomposed = InstanceNorm(5), InstanceNorm(5)
+    decomposed.decomposed = True
     x = torch.randn(2, 5, 9, 7, generator=torch.Generator().manual_seed(0)) * 40 + 300
 
-    torch.testing.assert_close(spelled_out(x), norm(x), rtol=1e-4, atol=1e-4)
-    assert spelled_out(x.bfloat16()).dtype == norm(x.bfloat16()).dtype == torch.bfloat16
-    torch.testing.assert_close(spelled_out(x.bfloat16()), norm(x.bfloat16()), rtol=0, atol=0.02)
+    torch.testing.assert_close(decomposed(x), norm(x), rtol=1e-4, atol=1e-4)
+    assert decomposed(x.bfloat16()).dtype == norm(x.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(decomposed(x.bfloat16()), norm(x.bfloat16()), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("gan", ["lsgan", "vanilla", "hinge", "wgangp"])
@@ -189,7 +189,7 @@ def test_the_moving_average_follows_the_generators() -> None:
     torch.testing.assert_close(mean, 0.75 * start + 0.25 * live)
 
 
-def test_a_step_with_losses_that_are_no_numbers_changes_nothing_but_is_counted() -> None:
+def test_a_step_with_non_finite_losses_changes_nothing_but_is_counted() -> None:
     state, step = prepared(settings())
     real_a, real_b = pair()
     step(real_a, real_b)
@@ -205,10 +205,10 @@ def test_a_step_with_losses_that_are_no_numbers_changes_nothing_but_is_counted()
 
 
 def test_checkpointing_keeps_fewer_activations() -> None:
-    def kept(recompute: bool) -> int:
+    def kept(checkpointing: bool) -> int:
         config = settings("generator.blocks=6")
         network = new_state(config, CPU).networks.generator_ab
-        prepare_network(network, resolve(config.speed, CPU, size=512 if recompute else 32, batch=1))
+        prepare_network(network, resolve(config.speed, CPU, size=512 if checkpointing else 32, batch=1))
         total = 0
 
         def count(tensor: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
         "cycle_sum": state.cycle_sum,
         "cycle_count": state.cycle_count,
         "bad_steps": state.bad_steps,
-        "watch": state.watch,
+        "watch": state.diagnostics,
         "networks": {name: network.state_dict() for name, network in state.networks.items()},
         "averages": averages and {name: network.state_dict() for name, network in averages.items()},
         "generators": state.generators.state_dict(),
@@ -118,7 +118,7 @@ def load_checkpoint(
             replay.load_state_dict({"pictures": pictures, "random": content[name]["random"]})
         state.step, state.pairs = int(content["step"]), int(content["pairs"])
         state.seconds, state.back_off = float(content["seconds"]), float(content["back_off"])
-        state.best, state.watch = dict(content["best"]), content["watch"]
+        state.best, state.diagnostics = dict(content["best"]), content["watch"]
         state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), int(content["cycle_count"])
         state.bad_steps = content["bad_steps"].to(device)
         _set_random_states(content["random"])

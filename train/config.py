@@ -9,7 +9,7 @@ from cyclegan_edge.train.data.crops import PicturesConfig
 from cyclegan_edge.train.evaluate.quality import Metric
 from cyclegan_edge.train.execution import ExecutionConfig
 from cyclegan_edge.train.losses import ObjectiveConfig
-from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, Start
+from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig, InitMethod
 from cyclegan_edge.train.schedule import ScheduleConfig
 
 Preset = Literal["paper", "short-side"]
@@ -70,7 +70,7 @@ class TrainConfig:
     batch: int = 1  # pairs per step, over all processes
     seed: int = 0  # of the start, the order, the crops, and the replay buffers
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: CUDA when there is one
-    start: Start = "normal"  # distribution of the start weights
+    start: InitMethod = "normal"  # distribution of the initial weights
     start_gain: float = 0.02  # deviation of "normal", gain of "xavier" and "orthogonal"
 
     pictures: PicturesConfig = field(default_factory=PicturesConfig)

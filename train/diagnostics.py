@@ -1,22 +1,22 @@
 """Warnings about the known ways in which a CycleGAN fails, while there is still time to stop it.
 
-    losses      names and values of a step, as `Losses.items()` names them
+    losses      names and values of a step, as `step.Losses` names them
     pictures    real and fake (translated) of one direction, (N, C, S, S) in -1..1, on any device
 
-Nothing here changes the training: it is fed, and answers sentences. Each gives the step, what was seen, what it usually
-means, and what to do. The limits are set far from what healthy runs show.
+Nothing here changes the training. Each warning gives the step, what was observed, what it usually means, and what to
+do. The thresholds are far from what healthy runs show.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Gan = Literal["lsgan", "vanilla", "hinge", "wgangp"]
-Direction = Literal["ab", "ba"]
+from cyclegan_edge.contract import Direction
+from cyclegan_edge.train.losses import Gan
 
 REPEAT = 5000  # steps until the same warning may come again
 
@@ -45,7 +45,7 @@ _SIDE = 8  # px that pictures are reduced to for that: which colour is where, no
 
 
 class DiagnosticsState(TypedDict):
-    """What a checkpoint keeps of a watch: plain values."""
+    """What a checkpoint keeps of the diagnostics: plain values."""
 
     means: dict[str, float]  # running means
     since: dict[str, list[int]]  # suspicion -> the step it began at, and how often it was confirmed since
@@ -54,7 +54,7 @@ class DiagnosticsState(TypedDict):
 
 
 class Diagnostics:
-    """Looks at one run. Fed the same values, a watch that was restored answers as one that was never stopped."""
+    """Observes one run. Restored from its state, it gives the same warnings as if it had never been interrupted."""
 
     def __init__(self, gan: Gan = "lsgan") -> None:
         self._gan = gan
@@ -63,18 +63,18 @@ class Diagnostics:
         self._warned: dict[str, int] = {}
         self._seen: dict[str, list[list[float]]] = {}
 
-    def losses(self, step: int, losses: Mapping[str, float]) -> list[str]:
-        """Warnings after a logged step. Names that are not known are only checked to be finite."""
+    def check_losses(self, step: int, losses: Mapping[str, float]) -> list[str]:
+        """Warnings after a logged step. Unknown names are only checked to be finite."""
         return [
             *self._not_finite(step, losses),
             *self._contest(step, losses, "ab", judge="b"),
             *self._contest(step, losses, "ba", judge="a"),
         ]
 
-    def pictures(self, step: int, direction: Direction, real: Tensor, fake: Tensor) -> list[str]:
+    def check_pictures(self, step: int, direction: Direction, real: Tensor, fake: Tensor) -> list[str]:
         """Warnings after a sample step; `fake` is what became of `real` in that direction."""
         real, fake = real.detach().float(), fake.detach().float()
-        if not bool(torch.isfinite(fake).all()):  # the losses tell that
+        if not bool(torch.isfinite(fake).all()):  # check_losses says so
             return []
         return [
             *self._copied(step, direction, real, fake),
@@ -83,7 +83,7 @@ class Diagnostics:
         ]
 
     def state_dict(self) -> DiagnosticsState:
-        """Everything that decides the next answers."""
+        """Everything that decides the next warnings."""
         return {
             "means": dict(self._means),
             "since": {name: list(since) for name, since in self._since.items()},

@@ -36,7 +36,7 @@ class ExecutionConfig:
     fused: bool = True  # Adam in one kernel
     channels_last: Switch = "auto"  # auto: on CUDA
     compile: Switch = "auto"  # torch.compile of the networks. auto: on CUDA, where Triton can run
-    cuda_graphs: Switch = "auto"  # replay both passes as recorded launches. auto: on CUDA, up to batch 4
+    cuda_graphs: Switch = "auto"  # capture both passes and replay them. auto: on CUDA, up to batch 4
     checkpointing: Switch = "auto"  # compute activations again instead of keeping them. auto: from 512 px on
     accumulate: int = 1  # parts that a batch is computed in, one after the other; less memory, the same result
 
@@ -90,17 +90,17 @@ def resolve(
     """
     cuda = device.type == "cuda"
     checkpointing = _on(config.checkpointing, auto=size >= CHECKPOINT_FROM)
-    reasons = {  # why a recording cannot be made
+    reasons = {  # why a graph cannot be captured
         "it needs a CUDA device": not cuda,
         "several processes exchange gradients in between": world_size > 1,
         "a batch in parts adds gradients up": config.accumulate > 1,
-        "checkpointing decides anew what to compute": checkpointing,
+        "checkpointing decides at every step what to recompute": checkpointing,
         "a gradient penalty changes the graph": penalty,
         "precision fp16 may skip steps": config.precision == "fp16",
     }
-    hindered = [reason for reason, applies in reasons.items() if applies]
-    if config.cuda_graphs == "on" and hindered:
-        raise ConfigError(f"speed.cuda_graphs is 'on', but {hindered[0]}; set it to 'auto' or 'off'.")
+    hindrances = [reason for reason, applies in reasons.items() if applies]
+    if config.cuda_graphs == "on" and hindrances:
+        raise ConfigError(f"speed.cuda_graphs is 'on', but {hindrances[0]}; set it to 'auto' or 'off'.")
     if config.compile == "on" and penalty:
         raise ConfigError("speed.compile is 'on', but objective.gan=wgangp needs a second derivative; set it to 'off'.")
     if batch % config.accumulate:
@@ -113,7 +113,7 @@ def resolve(
         fused=config.fused,
         channels_last=_on(config.channels_last, auto=cuda),
         compile=_on(config.compile, auto=cuda and not penalty and _can_compile()),
-        cuda_graphs=_on(config.cuda_graphs, auto=not hindered and batch <= 4),
+        cuda_graphs=_on(config.cuda_graphs, auto=not hindrances and batch <= 4),
         checkpointing=checkpointing,
         accumulate=config.accumulate,
     )
@@ -125,9 +125,9 @@ def prepare_network(networks: nn.Module, execution: Execution) -> None:
         networks.to(memory_format=torch.channels_last)
     for module in networks.modules():
         if isinstance(module, InstanceNorm):
-            module.spelled_out = execution.compile or (execution.channels_last and next(networks.parameters()).is_cuda)
+            module.decomposed = execution.compile or (execution.channels_last and next(networks.parameters()).is_cuda)
         if isinstance(module, ResnetGenerator):
-            module.recompute = execution.checkpointing
+            module.checkpointing = execution.checkpointing
     if execution.compile:
         networks.compile(dynamic=False)
 

@@ -20,9 +20,9 @@ from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Step
 
-MAX_NONFINITE_STEPS = 50  # steps in a row with losses that are no numbers, after which a run gives up
+MAX_NONFINITE_STEPS = 50  # in a row, after which a run gives up
 
-_SMOOTHING = 20  # steps that the speed shown is averaged over
+_SMOOTHING = 20  # steps that pairs per second are averaged over
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,7 @@ class Progress:
     step: int  # steps taken
     total: int | None  # steps of the whole run; None when the clock decides
     share: float  # of the run that is done, 0..1
+    seconds_left: float  # exact when the clock decides, else at the speed of the last steps
     pairs_per_second: float  # over the last steps, saving and sampling included
     losses: dict[str, float] | None  # unweighted, of this step; None between two logged steps
     sample: Path | None = None  # written at this step
@@ -78,33 +79,33 @@ def fit(
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint and a report at the end.
 
-    `resume` is the checkpoint to go on from. When `stop` answers True after a step, that step is saved and the run
+    `resume` is the checkpoint to go on from. When `stop` returns True after a step, that step is saved and the run
     ends; continuing it later gives what an uninterrupted run would have given. `group` are the processes that train
-    together; the first of them writes. Raises TrainError when the losses stay no numbers.
+    together; the first of them writes. Raises TrainError when the losses stay non-finite.
     """
     group = group or ProcessGroup()
-    device, speed = choose_device(config), choose_execution(config, group)
-    allow_tf32(speed)
+    device, execution = choose_device(config), choose_execution(config, group)
+    allow_tf32(execution)
     torch.manual_seed(config.seed)
     state = load_checkpoint(resume, device, config)[1] if resume else new_state(config, device)
     if not group.is_main:
         torch.manual_seed(hash((config.seed, group.rank, state.step)))
     writer = RunWriter(run, config, state, pairs, device) if group.is_main else None
-    step = Step(state, config.objective, speed, group)
-    feed = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
-    pace, clock = _Pace(config.batch), _Clock(state, config, group)
+    step = Step(state, config.objective, execution, group)
+    prefetcher = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
+    throughput, clock = _Throughput(config.batch), _Clock(state, config, group)
     steps_per_epoch = max(1, len(pairs) // config.batch)
     try:
         while not is_over(config.schedule, at := Position(state.step, steps_per_epoch, state.seconds)):
             rate = config.optimiser.learning_rate * state.back_off
             rate *= learning_rate_factor(config.schedule, at, state.plateau.factor)
             _set_learning_rate(state, rate)
-            losses, pictures = step(*next(feed))
-            feed.copy_ahead()
+            losses, pictures = step(*next(prefetcher))
+            prefetcher.prefetch()
             if state.step % steps_per_epoch == 0:
                 _end_epoch(config, state, group)
             clock.tick()
-            pace.tick()
+            throughput.tick()
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or group.any(stop())
 
@@ -112,8 +113,12 @@ def fit(
             warnings: list[str] = []
             if last or state.step % config.output.log_every == 0:
                 logged = _read(losses, group)
-                warnings += _back_off(state, run)
-                scalars = {"learning_rate": rate, "pairs_per_second": pace(), "data_wait_share": feed.share()}
+                warnings += _check_finite(state, run)
+                scalars = {
+                    "learning_rate": rate,
+                    "pairs_per_second": throughput(),
+                    "data_wait_share": prefetcher.wait_share(),
+                }
                 if writer:
                     warnings += writer.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
             if writer:
@@ -129,7 +134,8 @@ def fit(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),
                 share=share_done(config.schedule, after),
-                pairs_per_second=pace(),
+                pairs_per_second=throughput(),
+                seconds_left=_seconds_left(config, after, throughput()),
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
@@ -138,7 +144,7 @@ def fit(
             if last:
                 break
     finally:
-        feed.close()
+        prefetcher.close()
         if writer:
             writer.close()
 
@@ -176,25 +182,25 @@ class DevicePrefetcher:
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._ahead: PairBatch | None = None
+        self._prefetched: PairBatch | None = None
         self._waiting, self._since = 0.0, time.monotonic()
 
     def __next__(self) -> PairBatch:
-        batch = self._ahead or self._loaded()
-        self._ahead = None
+        batch = self._prefetched or self._load()
+        self._prefetched = None
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
-            for pictures in batch:  # its memory may not be given away while the step reads it
+            for pictures in batch:  # their memory must not be reused while the step reads them
                 pictures.record_stream(torch.cuda.current_stream(self._device))
         return batch
 
-    def copy_ahead(self) -> None:
+    def prefetch(self) -> None:
         """Start the copy of the next batch; call it once a step is launched."""
         if self._stream is not None:
-            self._ahead = self._loaded()
+            self._prefetched = self._load()
 
-    def share(self) -> float:
-        """Since the last call, 0..1."""
+    def wait_share(self) -> float:
+        """Of the time since the last call, 0..1."""
         now = time.monotonic()
         share = self._waiting / max(now - self._since, 1e-9)
         self._waiting, self._since = 0.0, now
@@ -203,15 +209,15 @@ class DevicePrefetcher:
     def close(self) -> None:
         self._loader.close()  # type: ignore[attr-defined]  # it is a generator
 
-    def _loaded(self) -> PairBatch:
-        began = time.monotonic()
+    def _load(self) -> PairBatch:
+        start = time.monotonic()
         real_a, real_b = next(self._loader)
-        self._waiting += time.monotonic() - began
+        self._waiting += time.monotonic() - start
         with torch.cuda.stream(self._stream):  # does nothing without one
             return real_a.to(self._device, non_blocking=True), real_b.to(self._device, non_blocking=True)
 
 
-class _Pace:
+class _Throughput:
     """Pairs per second over the last steps."""
 
     def __init__(self, batch: int) -> None:
@@ -231,11 +237,19 @@ class _Clock:
     def __init__(self, state: TrainState, config: TrainConfig, group: ProcessGroup) -> None:
         self._state, self._group = state, group
         self._shared = config.schedule.minutes is not None
-        self._began = time.monotonic() - state.seconds
+        self._start = time.monotonic() - state.seconds
 
     def tick(self) -> None:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._start
         self._state.seconds = self._group.broadcast(seconds) if self._shared else seconds
+
+
+def _seconds_left(config: TrainConfig, at: Position, pairs_per_second: float) -> float:
+    schedule = config.schedule
+    total = schedule.total_steps(at.steps_per_epoch)
+    if total is None:
+        return max(0.0, 60.0 * (schedule.minutes or 0.0) - at.seconds)
+    return (total - at.step) * config.batch / pairs_per_second
 
 
 def _set_learning_rate(state: TrainState, rate: float) -> None:
@@ -246,7 +260,7 @@ def _set_learning_rate(state: TrainState, rate: float) -> None:
 
 def _end_epoch(config: TrainConfig, state: TrainState, group: ProcessGroup) -> None:
     if config.schedule.policy == "plateau":  # the one policy that has to look, and to wait for the device
-        state.plateau.tell(float(group.all_reduce_mean(state.cycle_sum)) / max(1, state.cycle_count))
+        state.plateau.step(float(group.all_reduce_mean(state.cycle_sum)) / max(1, state.cycle_count))
     state.cycle_sum, state.cycle_count = torch.zeros_like(state.cycle_sum), 0
 
 
@@ -255,21 +269,21 @@ def _read(losses: Losses, group: ProcessGroup) -> dict[str, float]:
     return dict(zip(losses._fields, means, strict=True))
 
 
-def _back_off(state: TrainState, run: Path) -> list[str]:
-    """Halve the learning rate while losses are no numbers (their updates were skipped), and give up in the end."""
+def _check_finite(state: TrainState, run: Path) -> list[str]:
+    """Halve the learning rate while losses are non-finite (their updates were skipped), and give up in the end."""
     bad = int(state.bad_steps)
     if bad == 0:
         return []
     if bad >= MAX_NONFINITE_STEPS:
         good = find_checkpoint(run)
         raise TrainError(
-            f"The losses have not been numbers for {bad} steps in a row, so training has stopped; "
+            f"The losses have been non-finite for {bad} steps in a row, so training has stopped; "
             + (f"{good} is the last good checkpoint: continue from it" if good else "start again")
             + f" with a lower rate, for instance --set optimiser.learning_rate={state.back_off * 1e-4:.0e}, "
             "or with --set speed.precision=fp32."
         )
     state.back_off /= 2.0
     return [
-        f"Step {state.step}: the losses were not numbers for {bad} steps in a row; those updates were skipped and the "
+        f"Step {state.step}: the losses were non-finite for {bad} steps in a row; those updates were skipped and the "
         f"learning rate is halved from here on."
     ]

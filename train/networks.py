@@ -4,7 +4,7 @@
     discriminator  (N, D, H, W) -> (N, 1, h, w)      -1..1 -> one raw score per patch, no sigmoid
 
 - ResNet generator: reflection padding, InstanceNorm without affine, no ReLU after a residual sum.
-- U-Net generator: 4x4 kernels, halved to 1x1 at the size in its name, every level's result handed across.
+- U-Net generator: 4x4 kernels, halved to 1x1 at the size in its name, a skip connection at every level.
 - PatchGAN: 4x4 kernels, zero padding, 70x70 receptive field with 3 layers. PixelGAN: the same with 1x1 kernels.
 - InstanceNorm in float32 whatever the convolutions compute in.
 - `model.N` keys are those of the reference, so its weights load one to one.
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cyclegan_edge.errors import ConfigError
 
-Start = Literal["normal", "xavier", "kaiming", "orthogonal"]
+InitMethod = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 _UNET_LEVELS = {"unet_128": 7, "unet_256": 8}  # how often the picture is halved
 
@@ -70,18 +70,18 @@ class DiscriminatorConfig:
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """InstanceNorm without affine, computed in float32 and handed on in the dtype that came in.
+    """InstanceNorm without affine, computed in float32 and returned in the dtype of its input.
 
-    `spelled_out` is the same in elementary operations, which a compiler fuses with what stands around them and which
-    keep the channels_last layout; torch's own kernel would copy to contiguous memory first.
+    `decomposed` computes the same in elementary operations, which a compiler fuses with their neighbours and which keep
+    the channels_last layout; torch's own kernel would copy to contiguous memory first.
     """
 
-    spelled_out = False
+    decomposed = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, h, w)."""
         wide = x.float()
-        if not self.spelled_out:
+        if not self.decomposed:
             return super().forward(wide).to(x.dtype)
         variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0, keepdim=True)
         return ((wide - mean) * torch.rsqrt(variance + self.eps)).to(x.dtype)
@@ -111,13 +111,12 @@ class ResidualBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3."""
 
-    def __init__(self, config: GeneratorConfig, source: int = 3, target: int = 3) -> None:
-        """`source` and `target` are the channels of what it reads and of what it paints."""
+    def __init__(self, config: GeneratorConfig, in_channels: int = 3, out_channels: int = 3) -> None:
         super().__init__()
         width = config.width
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
-            nn.Conv2d(source, width, 7),
+            nn.Conv2d(in_channels, width, 7),
             InstanceNorm(width),
             nn.ReLU(inplace=True),
         ]
@@ -130,17 +129,17 @@ class ResnetGenerator(nn.Module):
         layers += [ResidualBlock(4 * width, dropout=config.dropout) for _ in range(config.blocks)]
         for channels in (4 * width, 2 * width):  # back to (N, width, H, W)
             layers += [
-                _doubled(channels, channels // 2, config.upsampling),
+                _upsample(channels, channels // 2, config.upsampling),
                 InstanceNorm(channels // 2),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, target, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-        self.recompute = False  # keep no activations of the residual blocks, compute them again for the gradient
+        self.checkpointing = False  # keep no activations of the residual blocks; recompute them for the gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, source, H, W) in -1..1 -> (N, target, H, W) in -1..1."""
-        if not (self.recompute and torch.is_grad_enabled()):
+        """(N, in_channels, H, W) in -1..1 -> (N, out_channels, H, W) in -1..1."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
             return self.model(x)  # type: ignore[no-any-return]
         for layer in self.model:
             x = checkpoint(layer, x, use_reentrant=False) if isinstance(layer, ResidualBlock) else layer(x)
@@ -148,7 +147,7 @@ class ResnetGenerator(nn.Module):
 
 
 class UnetLevel(nn.Module):
-    """Halve, go through the level below, double, and hand what came in across: (N, C, h, w) -> (N, 2 C, h, w)."""
+    """Halve, go through the level below, double, and skip-connect the input: (N, C, h, w) -> (N, 2 C, h, w)."""
 
     def __init__(self, outer: int, inner: int, below: "UnetLevel | None", *, dropout: bool = False) -> None:
         super().__init__()
@@ -163,7 +162,7 @@ class UnetLevel(nn.Module):
         self.model = nn.Sequential(*layers, *([nn.Dropout(0.5)] if dropout else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is handed across is the activated input: the reference's activation works in place."""
+        """The skip connection carries the activated input: the reference's activation works in place."""
         activated = self.model[0](x)
         return torch.cat((activated, self.model[1:](activated)), dim=1)
 
@@ -171,8 +170,7 @@ class UnetLevel(nn.Module):
 class UnetGenerator(nn.Module):
     """The generator of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 6.1.1)."""
 
-    def __init__(self, config: GeneratorConfig, source: int = 3, target: int = 3) -> None:
-        """`source` and `target` are the channels of what it reads and of what it paints."""
+    def __init__(self, config: GeneratorConfig, in_channels: int = 3, out_channels: int = 3) -> None:
         super().__init__()
         width = config.width
         level = UnetLevel(8 * width, 8 * width, None)
@@ -182,25 +180,28 @@ class UnetGenerator(nn.Module):
             level = UnetLevel(outer, 2 * outer, level)
         self.model = nn.Module()  # the reference's name for the outermost level
         self.model.model = nn.Sequential(
-            nn.Conv2d(source, width, 4, stride=2, padding=1),
+            nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
             level,
             nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, target, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(2 * width, out_channels, 4, stride=2, padding=1),
             nn.Tanh(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, source, H, W) in -1..1 -> (N, target, H, W) in -1..1."""
+        """(N, in_channels, H, W) in -1..1 -> (N, out_channels, H, W) in -1..1."""
         return self.model.model(x)  # type: ignore[operator, no-any-return]
 
 
 class PatchDiscriminator(nn.Module):
     """C64-C128-C256-C512 and one score per patch."""
 
-    def __init__(self, config: DiscriminatorConfig, source: int = 3) -> None:
+    def __init__(self, config: DiscriminatorConfig, in_channels: int = 3) -> None:
         super().__init__()
         channels = config.width
-        layers: list[nn.Module] = [nn.Conv2d(source, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         for layer in range(1, config.layers + 1):
             wider = config.width * min(2**layer, 8)
             stride = 2 if layer < config.layers else 1
@@ -214,17 +215,17 @@ class PatchDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, source, H, W) in -1..1 -> (N, 1, h, w) raw scores; 256x256 gives 30x30."""
+        """(N, in_channels, H, W) in -1..1 -> (N, 1, h, w) raw scores; 256x256 gives 30x30."""
         return self.model(x)  # type: ignore[no-any-return]
 
 
 class PixelDiscriminator(nn.Module):
     """One score per pixel, from that pixel and the norm's statistics alone."""
 
-    def __init__(self, config: DiscriminatorConfig, source: int = 3) -> None:
+    def __init__(self, config: DiscriminatorConfig, in_channels: int = 3) -> None:
         super().__init__()
         self.net = nn.Sequential(  # the reference's name here
-            nn.Conv2d(source, config.width, 1),
+            nn.Conv2d(in_channels, config.width, 1),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(config.width, 2 * config.width, 1),
             InstanceNorm(2 * config.width),
@@ -233,41 +234,43 @@ class PixelDiscriminator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, source, H, W) in -1..1 -> (N, 1, H, W) raw scores."""
+        """(N, in_channels, H, W) in -1..1 -> (N, 1, H, W) raw scores."""
         return self.net(x)  # type: ignore[no-any-return]
 
 
-def new_generator(config: GeneratorConfig, source: int = 3, target: int = 3) -> nn.Module:
-    """The generator that `config` describes, with torch's own start weights."""
+def new_generator(config: GeneratorConfig, in_channels: int = 3, out_channels: int = 3) -> nn.Module:
+    """The generator that `config` describes, with torch's own initial weights."""
     match config.kind:
         case "resnet":
-            return ResnetGenerator(config, source, target)
+            return ResnetGenerator(config, in_channels, out_channels)
         case "unet_128" | "unet_256":
-            return UnetGenerator(config, source, target)
+            return UnetGenerator(config, in_channels, out_channels)
 
 
-def new_discriminator(config: DiscriminatorConfig, source: int = 3) -> nn.Module:
-    """The discriminator that `config` describes, with torch's own start weights."""
+def new_discriminator(config: DiscriminatorConfig, in_channels: int = 3) -> nn.Module:
+    """The discriminator that `config` describes, with torch's own initial weights."""
     match config.kind:
         case "patch":
-            return PatchDiscriminator(config, source)
+            return PatchDiscriminator(config, in_channels)
         case "pixel":
-            return PixelDiscriminator(config, source)
+            return PixelDiscriminator(config, in_channels)
 
 
-def init_weights(network: nn.Module, generator: torch.Generator, start: Start = "normal", gain: float = 0.02) -> None:
-    """Fill every convolution's weight as `start` says and its bias with 0, in the order of the layers.
+def init_weights(
+    network: nn.Module, generator: torch.Generator, method: InitMethod = "normal", gain: float = 0.02
+) -> None:
+    """Initialise every convolution's weight by `method` and its bias to 0, in the order of the layers.
 
-    `gain` is the deviation of "normal" (0.02 in the paper) and the gain of "xavier" and "orthogonal"."""
+    `gain` is the standard deviation of "normal" (0.02 in the paper) and the gain of "xavier" and "orthogonal"."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            _fill(module.weight, start, gain, generator)
+            _fill(module.weight, method, gain, generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
-def _fill(weight: Tensor, start: Start, gain: float, generator: torch.Generator) -> None:
-    match start:
+def _fill(weight: Tensor, method: InitMethod, gain: float, generator: torch.Generator) -> None:
+    match method:
         case "normal":
             nn.init.normal_(weight, 0.0, gain, generator=generator)
         case "xavier":
@@ -278,7 +281,7 @@ def _fill(weight: Tensor, start: Start, gain: float, generator: torch.Generator)
             nn.init.orthogonal_(weight, gain, generator=generator)
 
 
-def _doubled(channels: int, fewer: int, upsampling: Literal["transposed", "resize"]) -> nn.Module:
+def _upsample(channels: int, fewer: int, upsampling: Literal["transposed", "resize"]) -> nn.Module:
     """(N, channels, h, w) -> (N, fewer, 2 h, 2 w)."""
     if upsampling == "transposed":
         return nn.ConvTranspose2d(channels, fewer, 3, stride=2, padding=1, output_padding=1)

@@ -50,5 +50,5 @@ class ReplayBuffer:
 
 
 def _kept(picture: Tensor) -> Tensor:
-    """A copy; what is no number becomes grey, or one bad step would come back for as long as it is kept."""
+    """A copy; a NaN becomes grey, or one bad step would come back for as long as the picture is kept."""
     return picture.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0)

@@ -42,8 +42,8 @@ class RunWriter:
         self._validator = Validator(config, device) if config.output.evaluate_every else None
         self._sheet = SampleSheet(config, pairs)
         self._diagnostics = Diagnostics(config.objective.gan)
-        if state.watch is not None:
-            self._diagnostics.load_state_dict(state.watch)
+        if state.diagnostics is not None:
+            self._diagnostics.load_state_dict(state.diagnostics)
         run.mkdir(parents=True, exist_ok=True)
         with atomic_file(run / "settings.toml") as partial:
             partial.write_text(to_toml(config), encoding="utf-8")
@@ -58,7 +58,7 @@ class RunWriter:
     def log(self, losses: Mapping[str, float], scalars: Mapping[str, float]) -> list[str]:
         """Curves; warnings about the losses."""
         self._write({**{f"loss/{name}": value for name, value in losses.items()}, **scalars})
-        return self._diagnostics.losses(self._state.step, losses)
+        return self._diagnostics.check_losses(self._state.step, losses)
 
     def sample(self, batch: Pictures) -> tuple[Path, list[str]]:
         """The sample sheet as it is now; warnings about what became of the pictures of this step."""
@@ -67,8 +67,8 @@ class RunWriter:
         self._tensorboard.add_image("sample", sheet, step, dataformats="HWC")
         path = self._run / "samples" / f"step_{step:07d}.jpg"
         write_image(path, sheet)
-        warnings = self._diagnostics.pictures(step, "ab", batch.real_a, batch.fake_b)
-        return path, warnings + self._diagnostics.pictures(step, "ba", batch.real_b, batch.fake_a)
+        warnings = self._diagnostics.check_pictures(step, "ab", batch.real_a, batch.fake_b)
+        return path, warnings + self._diagnostics.check_pictures(step, "ba", batch.real_b, batch.fake_a)
 
     def is_best(self) -> bool:
         """Measure the generators on the test pictures: whether they are the best of the run so far."""
@@ -80,7 +80,7 @@ class RunWriter:
 
     def save(self, *, best: bool = False) -> Path:
         """A checkpoint. Raises CheckpointError on a full disk."""
-        self._state.watch = self._diagnostics.state_dict()
+        self._state.diagnostics = self._diagnostics.state_dict()
         return save_checkpoint(self._run, self._config, self._state, best=best)
 
     def warn(self, warnings: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ class ScheduleConfig:
     minutes: float | None = None  # or after this much time in training, over all continuations
     drop_epochs: int = 50  # of "step"
     drop_factor: float = 0.1  # of "step"
-    plateau_epochs: int = 5  # of "plateau": how many epochs without progress are borne
+    plateau_epochs: int = 5  # of "plateau": how many epochs without progress are tolerated
     plateau_factor: float = 0.2  # of "plateau"
     plateau_threshold: float = 0.01  # of "plateau": progress is to be better than the best by this share
 
@@ -140,7 +140,7 @@ class PlateauState(TypedDict):
 
 
 class Plateau:
-    """Lowers its `factor` when a loss stops falling; told of one mean per epoch."""
+    """Lowers its `factor` when the mean loss of an epoch has stopped falling."""
 
     def __init__(self, schedule: ScheduleConfig) -> None:
         self._schedule = schedule
@@ -148,8 +148,8 @@ class Plateau:
         self._best = math.inf
         self._waited = 0  # epochs since the best one
 
-    def tell(self, loss: float) -> None:
-        """One epoch's mean loss."""
+    def step(self, loss: float) -> None:
+        """Take one epoch's mean loss into account."""
         if loss < self._best * (1.0 - self._schedule.plateau_threshold):
             self._best, self._waited = loss, 0
             return

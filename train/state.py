@@ -69,7 +69,7 @@ class TrainState:
     seconds: float = 0.0  # in training
     back_off: float = 1.0  # factor of the learning rate, halved when gradients were not finite
     best: dict[str, float] = field(default_factory=dict)  # the best evaluation so far, by metric
-    watch: DiagnosticsState | None = None  # what diagnostics.py remembers
+    diagnostics: DiagnosticsState | None = None  # what diagnostics.py remembers
     cycle_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the steps of this epoch
     cycle_count: int = 0
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros(()))  # steps in a row with non-finite losses
@@ -84,10 +84,10 @@ class TrainState:
 
 
 def new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Networks with their start weights, fresh optimisers and empty replay buffers, all decided by `config.seed`."""
+    """Freshly initialised networks, fresh optimisers and empty replay buffers, all decided by `config.seed`."""
     random = torch.Generator().manual_seed(config.seed)
     channels_a, channels_b = config.pictures.channels_a, config.pictures.channels_b
-    with torch.random.fork_rng(devices=[]):  # torch's own start weights are overwritten, and cost no random numbers
+    with torch.random.fork_rng(devices=[]):  # torch's own initial weights are overwritten, and cost no random numbers
         networks = Networks(
             new_generator(config.generator, channels_a, channels_b),
             new_generator(config.generator, channels_b, channels_a),
