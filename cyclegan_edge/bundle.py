@@ -27,6 +27,7 @@ from cyclegan_edge.files import atomic_file, newest, sha256
 from cyclegan_edge.schema import from_mapping
 
 MANIFEST = "manifest.json"
+MODELS = Path("models")  # where exported models are written and looked for
 SCHEMA = 3  # raised when a field changes its meaning or goes away
 
 Format = Literal["onnx", "tensorrt", "ncnn"]
@@ -231,7 +232,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         partial.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
 
 
-def newest_bundle(models: Path) -> Path:
+def newest_bundle(models: Path = MODELS) -> Path:
     """The folder in `models` that was exported last. Raises BundleError when there is none."""
     found = newest(models, MANIFEST)
     if found is None:

@@ -109,19 +109,19 @@ def test_a_checkpoint_outside_a_run_keeps_its_figures_beside_it(run: Path, data:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "facts"),
     [
-        (["RUN", "--engine", "onnxruntime"], "--back, --engine and --precision are for bundles"),
-        (["BUNDLE"], "A bundle does not know its pictures; name the folder that holds testA/ with --data."),
-        (["BUNDLE", "--data", "DATA", "--direction", "ba"], "has the direction ab, not ba; leave --direction out."),
-        (["RUN", "--data", "RUN"], "has no pictures in testA, expected testA and testB"),
-        (["RUN", "--features", "RUN"], "is not there or is no file; name a TorchScript file."),
-        (["DATA"], "is neither a checkpoint, a run with checkpoints, nor a bundle"),
+        (["RUN", "--engine", "onnxruntime"], "--back, --engine and --precision"),
+        (["BUNDLE"], "testA/ with --data"),
+        (["BUNDLE", "--data", "DATA", "--direction", "ba"], "direction ab, not ba"),
+        (["RUN", "--data", "RUN"], "no pictures in testA"),
+        (["RUN", "--features", "RUN"], "is not a file"),
+        (["DATA"], "is neither a checkpoint"),
     ],
 )
 def test_a_mistake_is_one_sentence(
     arguments: list[str],
-    sentence: str,
+    facts: str,
     run: Path,
     tiny_bundle: Path,
     data: Path,
@@ -137,5 +137,5 @@ def test_a_mistake_is_one_sentence(
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ")
-    assert sentence in said
+    assert facts in said
     assert said.count("\n") == 1

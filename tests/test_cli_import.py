@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app, main
-from cyclegan_edge.cli.import_ import model_name
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
+from cyclegan_edge.train.runs import model_name
 
 
 @pytest.fixture

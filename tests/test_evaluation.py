@@ -14,11 +14,13 @@ from cyclegan_edge.errors import ConfigError, SinkError
 from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.files import sha256
-from cyclegan_edge.train.evaluate.evaluation import evaluate, open_bundle, open_checkpoint, write_evaluation
+from cyclegan_edge.train.evaluate.candidates import open_bundle, open_checkpoint
+from cyclegan_edge.train.evaluate.evaluation import evaluate, write_evaluation
 from cyclegan_edge.train.evaluate.features import FeatureNetwork
 from cyclegan_edge.train.evaluate.quality import find_sets
 
 CPU = torch.device("cpu")
+NO_NETWORK = "there is none."
 MEANS = FeatureNetwork(
     name="means.pt",
     sha256="0" * 64,
@@ -92,8 +94,8 @@ def test_what_is_left_out_is_said(tiny_bundle: Path, tiny_checkpoint: Path) -> N
     data = scenes(tiny_checkpoint)
     candidate = open_bundle(tiny_bundle, engine="onnxruntime")
 
-    forwards = evaluate(candidate, find_sets(data, size=32), features=None, without_features="No weights.")
-    backwards = evaluate(candidate, find_sets(data, size=32, direction="ba"), features=None)
+    forwards = evaluate(candidate, find_sets(data, size=32), features="No weights.")
+    backwards = evaluate(candidate, find_sets(data, size=32, direction="ba"), features=NO_NETWORK)
 
     assert forwards.quality.distance is None
     assert forwards.quality.cycle is None
@@ -118,8 +120,8 @@ def test_without_real_pictures_there_is_no_distance(tiny_bundle: Path, tiny_chec
 
 
 def test_a_way_back_must_be_the_other_direction(tiny_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="both have the direction ab, expected one to undo the other; export with"):
-        open_bundle(tiny_bundle, back=tiny_bundle, engine="onnxruntime")
+    with pytest.raises(ConfigError, match=r"direction ab, .*--direction ba"):
+        open_bundle(tiny_bundle, inverse=tiny_bundle, engine="onnxruntime")
 
 
 def test_the_way_back_is_named_too(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -131,9 +133,9 @@ def test_the_way_back_is_named_too(tiny_bundle: Path, tiny_checkpoint: Path, tmp
     write_manifest(back, replace(bundle.manifest, direction="ba"))
 
     found = evaluate(
-        open_bundle(tiny_bundle, back=back, engine="onnxruntime"),
+        open_bundle(tiny_bundle, inverse=back, engine="onnxruntime"),
         find_sets(scenes(tiny_checkpoint), size=32),
-        features=None,
+        features=NO_NETWORK,
     )
 
     assert found.back is not None
@@ -150,7 +152,7 @@ def test_progress_counts_real_and_translated_pictures(tiny_bundle: Path, tiny_ch
         candidate,
         find_sets(scenes(tiny_checkpoint), size=32),
         features=MEANS,
-        report=lambda done, total: heard.append((done, total)),
+        on_progress=lambda done, total: heard.append((done, total)),
     )
 
     assert heard == [(number, 8) for number in range(1, 9)]
@@ -159,7 +161,7 @@ def test_progress_counts_real_and_translated_pictures(tiny_bundle: Path, tiny_ch
 def test_a_place_that_cannot_be_written_is_an_error(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = evaluate(
-        open_bundle(tiny_bundle, engine="onnxruntime"), find_sets(scenes(tiny_checkpoint), size=32), features=None
+        open_bundle(tiny_bundle, engine="onnxruntime"), find_sets(scenes(tiny_checkpoint), size=32), features=NO_NETWORK
     )
 
     with pytest.raises(SinkError, match="cannot be written"):

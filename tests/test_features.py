@@ -130,7 +130,7 @@ def test_subsets_are_no_larger_than_the_smaller_set_and_few_pictures_are_said_to
 
 
 def test_one_picture_has_no_distance(rng: np.random.Generator) -> None:
-    with pytest.raises(FeatureError, match="need at least 2 pictures of each kind, but there are only 1"):
+    with pytest.raises(FeatureError, match=r"2 pictures .* 1;"):
         distance(normal(rng, 5), normal(rng, 1))
 
 
@@ -166,29 +166,29 @@ def test_a_network_that_hides_its_features_is_asked_for_them(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("network", "sentence"),
+    ("network", "facts"),
     [
-        (Maps(), r"turns \(2, 3, 16, 16\) into \(2, 3, 16, 16\), expected \(2, D\)"),
-        (Convolution(1), "gives 1 features per picture, expected 2 to 4096"),
-        (Convolution(4097), "gives 4097 features per picture, expected 2 to 4096"),
-        (nn.Linear(5, 2), r"takes no pictures of 16 px \(.*mat1 and mat2"),
+        (Maps(), r"\(2, 3, 16, 16\) into \(2, 3, 16, 16\), .*\(2, D\)"),
+        (Convolution(1), " 1 features .*2 to 4096"),
+        (Convolution(4097), " 4097 features .*2 to 4096"),
+        (nn.Linear(5, 2), r"16 px \(.*mat1 and mat2"),
     ],
 )
-def test_a_network_of_another_shape_is_refused(network: nn.Module, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=sentence):
+def test_a_network_of_another_shape_is_refused(network: nn.Module, facts: str, tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match=facts):
         scripted(save(network, tmp_path / "network.pt"), size=16, device=CPU)
 
 
-def test_files_that_are_no_torchscript_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_torchscript_are_refused(tmp_path: Path) -> None:
     whole = save(Means(), tmp_path / "whole.pt").read_bytes()
     (tmp_path / "text.pt").write_text("no network")
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
 
     for name in ("text.pt", "cut.pt", "weights.pt"):
-        with pytest.raises(FeatureError, match=rf"{name} cannot be read as TorchScript \(.*\); save the network again"):
+        with pytest.raises(FeatureError, match=rf"{name} .*TorchScript"):
             scripted(tmp_path / name, size=16, device=CPU)
-    with pytest.raises(FeatureError, match=r"none.pt is not there or is no file"):
+    with pytest.raises(FeatureError, match=r"none\.pt is not a file"):
         scripted(tmp_path / "none.pt", size=16, device=CPU)
 
 
@@ -202,18 +202,16 @@ def test_a_file_that_is_or_becomes_too_large_is_not_opened(tmp_path: Path, monke
     for bound, large in ((1 << 18, path), (1 << 20, packed)):
         assert (large.stat().st_size > bound) == (large is path)
         monkeypatch.setattr(features, "MAX_BYTES", bound)
-        with pytest.raises(
-            FeatureError, match=rf"{large.name} has \d MiB unpacked, expected at most \d; use a smaller"
-        ):
+        with pytest.raises(FeatureError, match=rf"{large.name} has \d MiB"):
             scripted(large, size=16, device=CPU)
 
 
-def test_features_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = scripted(save(Roots(), tmp_path / "roots.pt"), size=16, device=CPU)
     pictures = np.zeros((3, 16, 16, 3), np.uint8)
     pictures[1, 0, 0, 0] = 1
 
-    with pytest.raises(FeatureError, match=r"roots.pt gives features that are no finite numbers"):
+    with pytest.raises(FeatureError, match=r"roots\.pt .*not finite"):
         features_of(network, pictures)
 
 

@@ -102,26 +102,24 @@ def test_fewer_pictures_are_spread_over_the_folder_and_keep_their_truth(data: Pa
     assert [path.name for path in sets.targets] == ["0.png", "3.png", "6.png"]
 
 
-def test_progress_is_heard_picture_by_picture(data: Path) -> None:
+def test_progress_is_reported_picture_by_picture(data: Path) -> None:
     heard: list[tuple[int, int]] = []
 
-    quality_of(invert, None, find_sets(data, size=32), report=lambda done, total: heard.append((done, total)))
+    quality_of(invert, None, find_sets(data, size=32), on_progress=lambda done, total: heard.append((done, total)))
 
     assert heard == [(number, 5) for number in range(1, 6)]
 
 
-def test_folders_that_cannot_be_judged_on_are_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match="has no pictures in testA, expected testA and testB with pictures that training"
-    ):
+def test_folders_that_cannot_be_evaluated_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"testA.* testB"):
         find_sets(tmp_path / "testA", size=32)
     (data / "truthB" / "3.png").unlink()
-    with pytest.raises(DataError, match=r"truthB/3.png is not there, expected the truth of each picture in .*testA"):
+    with pytest.raises(DataError, match=r"truthB/3\.png .*testA"):
         find_sets(data, size=32)
     for path in list((data / "testB").iterdir())[1:]:
         path.unlink()
     (data / "truthB").rename(data / "elsewhere")
-    with pytest.raises(DataError, match=r"need at least 2 pictures in .*testB, but it holds 1; add more"):
+    with pytest.raises(DataError, match=r"2 pictures in .*testB.* 1;"):
         reference_of(MEANS, find_sets(data, size=32))
 
 
@@ -146,18 +144,18 @@ def test_better_is_smaller_for_distances_and_larger_for_likeness(metric: Metric,
 
 
 @pytest.mark.parametrize(
-    ("metric", "sentence"),
+    ("metric", "facts"),
     [
-        ("fid", "fid was not worked out; it needs a feature network"),
-        ("kid", "kid was not worked out; it needs a feature network"),
-        ("cycle", "cycle was not worked out; it needs the generators of both directions"),
-        ("psnr", "psnr was not worked out; it needs the truth"),
-        ("ssim", "ssim was not worked out; it needs the truth"),
-        ("lpips", "The metric is 'lpips', expected one of fid, kid, cycle, psnr, ssim"),
+        ("fid", "fid .*feature network"),
+        ("kid", "kid .*feature network"),
+        ("cycle", "cycle .*both directions"),
+        ("psnr", "psnr .*truth"),
+        ("ssim", "ssim .*truth"),
+        ("lpips", "'lpips', .*fid, kid, cycle, psnr, ssim"),
     ],
 )
-def test_a_figure_that_is_not_there_decides_nothing(metric: Metric, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_a_figure_that_is_not_there_decides_nothing(metric: Metric, facts: str) -> None:
+    with pytest.raises(ConfigError, match=facts):
         figure(metric, Quality())
 
 
@@ -167,7 +165,7 @@ def test_a_metric_that_will_not_be_there_is_refused_beforehand(data: Path) -> No
     for metric in ("cycle", "psnr", "ssim"):
         check_metric(metric, with_truth, reference=None)
     check_metric("fid", without, reference=reference_of(MEANS, without))
-    with pytest.raises(ConfigError, match="psnr was not worked out"):
+    with pytest.raises(ConfigError, match="psnr"):
         check_metric("psnr", without, reference=None)
-    with pytest.raises(ConfigError, match="kid was not worked out"):
+    with pytest.raises(ConfigError, match="kid"):
         check_metric("kid", with_truth, reference=None)

@@ -1,13 +1,38 @@
-"""What every command prints with: one console, one kind of progress bar."""
+"""What every command prints with: one console, one kind of warning, one kind of progress."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY = 30.0  # seconds between the lines of progress in a file or a pipe
+T = TypeVar("T")
 
 console = Console(highlight=False, soft_wrap=True)
 
 
+def warn(sentence: str) -> None:
+    """Print a warning."""
+    console.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
+
+
 def progress_bar() -> Progress:
-    """A bar with count, time left and a `note` of what is measured; only its last state when not on a terminal."""
+    """A bar with count, time left and a `note` of what is measured; lines now and then where there is no terminal."""
+    if not console.is_terminal:
+        return _Lines()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -18,3 +43,71 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
+
+
+def track(items: Iterable[T], description: str, *, total: int) -> Iterator[T]:
+    """`items` with a progress bar."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, note="", total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+@contextlib.contextmanager
+def counting(description: str) -> Iterator[Callable[..., None]]:
+    """A function of how many are done, how many there are and a note; a progress bar shows them from its first call."""
+    with progress_bar() as bar:
+
+        def show(done: int, total: int, note: str = "") -> None:
+            if not bar.tasks:
+                bar.add_task(description, note="", total=total)
+            bar.update(bar.tasks[0].id, completed=done, total=total, note=note)
+
+        yield show
+
+
+class _Lines(Progress):
+    """A line every LINE_EVERY seconds and one at the end, where nothing can be drawn over."""
+
+    def __init__(self) -> None:
+        super().__init__(console=console)
+        self._printed = time.monotonic()
+
+    def start(self) -> None:
+        """Nothing is drawn."""
+
+    def stop(self) -> None:
+        for task in self.tasks:
+            self.console.print(_line(task), markup=False)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._print_when_due(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._print_when_due(task_id)
+
+    def _print_when_due(self, task_id: TaskID) -> None:
+        if time.monotonic() < self._printed + LINE_EVERY:
+            return
+        self._printed = time.monotonic()
+        self.console.print(_line(next(task for task in self.tasks if task.id == task_id)), markup=False)
+
+
+def _line(task: Task) -> str:
+    """ "training 1200/5000, 4.1 min, 13.0 min left, 6.02 pairs/s"."""
+    total = "" if task.total is None else f"/{task.total:.0f}"
+    left = task.time_remaining
+    parts = (
+        f"{task.description} {task.completed:.0f}{total}",
+        _duration(task.elapsed or 0.0),
+        f"{_duration(left)} left" if left else "",
+        str(task.fields.get("note", "")),
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.console import console, progress_bar, track
 
 if TYPE_CHECKING:
     from cyclegan_edge.train.data.check import Report
@@ -99,20 +99,14 @@ def scenes(
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
 ) -> None:
     """Render landscapes in summer (A) and winter (B), unpaired, with the true winter of each test picture in truthB."""
-    write_scenes(out, train=train, test=test, size=size, seed=seed)
-    console.print(f"\nNext: [bold]cyclegan-edge train {out}[/bold]")
-
-
-def write_scenes(out: Path, *, train: int, test: int, size: int, seed: int) -> None:
-    """Render the data set with a progress bar."""
     from cyclegan_edge.scenes import write_dataset
 
-    with progress_bar() as bar:
-        task = bar.add_task("rendering", note="", total=2 * train + 3 * test)
-        for _ in write_dataset(out, train=train, test=test, size=size, seed=seed):
-            bar.advance(task)
+    rendered = write_dataset(out, train=train, test=test, size=size, seed=seed)
+    for _ in track(rendered, "rendering", total=2 * train + 3 * test):
+        pass
     console.print(
-        f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold]."
+        f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold].\n\n"
+        f"Next: [bold]cyclegan-edge train {out}[/bold]"
     )
 
 

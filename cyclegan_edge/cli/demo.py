@@ -1,5 +1,6 @@
 """`cyclegan-edge demo`: the whole path on rendered landscapes, with no GPU, camera or download."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.console import console, track
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,20 +32,23 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the landscapes and of the training.")] = 0,
 ) -> None:
     """Turn summer into winter: render landscapes, train on them, export, and translate a moving picture."""
-    from cyclegan_edge.cli.data import write_scenes
-    from cyclegan_edge.cli.export import export_to
-    from cyclegan_edge.cli.train import train_in
+    from cyclegan_edge.cli.training import show_training
     from cyclegan_edge.cli.verdicts import judging
+    from cyclegan_edge.export.assemble import export_checkpoint
     from cyclegan_edge.export.config import ExportConfig
+    from cyclegan_edge.scenes import write_dataset
     from cyclegan_edge.train.checkpoint import find_checkpoint
     from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
     from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
+    from cyclegan_edge.train.runs import Run
     from cyclegan_edge.train.schedule import ScheduleConfig
     from cyclegan_edge.translator import Translator
 
     _clear(out)
     console.rule("1 of 4: landscapes in summer (A) and in winter (B)")
-    write_scenes(out / "scenes", train=PICTURES, test=TESTS, size=SIZE, seed=seed)
+    scenes = write_dataset(out / "scenes", train=PICTURES, test=TESTS, size=SIZE, seed=seed)
+    for _ in track(scenes, "rendering", total=2 * PICTURES + 3 * TESTS):
+        pass
     console.rule("2 of 4: training, unpaired")
     config = TrainConfig(
         data=str(out / "scenes"),
@@ -56,17 +60,25 @@ def demo(
         schedule=ScheduleConfig(steps=steps),
         output=OutputConfig(save_every=500),
     )
-    losses = train_in(out / "run", config)
+    losses = show_training(Run(folder=out / "run", config=config))
     console.rule("3 of 4: export, summer to winter")
     checkpoint = find_checkpoint(out / "run")
     assert checkpoint is not None  # the run has just ended well
     with judging() as judge:
-        model = export_to(checkpoint, out / "model", ExportConfig(compare=TESTS), judge)
+        bundle = export_checkpoint(
+            checkpoint,
+            out / "model",
+            ExportConfig(compare=TESTS),
+            report=lambda line: console.print(f"  {line}", markup=False),
+            judge=judge,
+        )
+    parity = bundle.manifest.artifacts[0].parity
+    assert parity is not None  # what is exported is compared
     console.rule("4 of 4: translating")
-    translator = Translator.load(model)
+    translator = Translator.load(out / "model")
     numbers = {
         "losses": losses,
-        "parity": json.loads((model / "manifest.json").read_text())["artifacts"][0]["parity"],
+        "parity": asdict(parity),
         "quality": _compare(out / "scenes", translator, out / "before-after.png"),
         "video": _film(translator, out / "video.mp4"),
     }
@@ -115,12 +127,13 @@ def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
 
     source = as_live(open_source("synthetic", size=FRAME, fps=FPS), live=False)
     warm_up(translator, FRAME)
-    with open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS, live=False) as sink, progress_bar() as bar:
-        task = bar.add_task("filming", note="", total=FRAMES)
-        for timing in translate_frames(source, translator, sink, view=view, frames=FRAMES):
+    with (
+        contextlib.closing(source),
+        open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS, live=False) as sink,
+    ):
+        frames = translate_frames(source, translator, sink, view=view, frames=FRAMES)
+        for timing in track(frames, "filming", total=FRAMES):
             timings.add(timing)
-            bar.advance(task)
-    source.close()
     summary = timings.summary()
     milliseconds = {f"{stage}_ms": value for stage, value in summary.median._asdict().items()}
     about = {"engine": translator.name, "device": translator.device}

@@ -8,9 +8,9 @@ from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
-from cyclegan_edge.cli.options import MODELS, parse_size
+from cyclegan_edge.cli.options import parse_size
 from cyclegan_edge.cli.verdicts import judging
-from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
@@ -82,7 +82,7 @@ def export(
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
     from cyclegan_edge.backends.tensorrt.build import EngineOptions
-    from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.bundle import MANIFEST, MODELS
     from cyclegan_edge.export.formats.tensorrt import check_sizes
 
     sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
@@ -104,9 +104,10 @@ def export(
             raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
         else:
             from cyclegan_edge.export.config import ExportConfig
+            from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
 
-            run_name, checkpoint = find_source(source)
-            bundle_name = name or directed(run_name, direction)
+            run_name, checkpoint = resolve_checkpoint(source)
+            bundle_name = name or with_direction(run_name, direction)
             config = ExportConfig(
                 direction=direction,
                 fp16=fp16,
@@ -154,32 +155,3 @@ def add_to_triton(folder: Path, repository: Path) -> None:
     console.print(f"\nWriting into the model repository [bold]{escape(str(repository))}[/bold].")
     add_triton(folder, repository, say=lambda line: console.print(f"  {line}", markup=False))
     console.print(f"To serve it: [bold]tritonserver --model-repository={escape(str(repository.resolve()))}[/bold]")
-
-
-def directed(name: str, direction: Literal["ab", "ba"]) -> str:
-    """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
-    return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
-
-
-def find_source(source: Path | None) -> tuple[str, Path]:
-    """What to call it, and the checkpoint that `source` means: a run, anyone's file, or None for the newest run."""
-    from cyclegan_edge.cli.import_ import model_name
-    from cyclegan_edge.cli.train import RUNS
-    from cyclegan_edge.files import newest
-    from cyclegan_edge.train.checkpoint import find_checkpoint
-
-    if source is not None and source.is_file():
-        folder = source.resolve().parent
-        ours = folder.name == "checkpoints" and source.stem.startswith("step_")
-        return (folder.parent.name if ours else model_name(source)), source
-    run = source if source is not None else newest(RUNS, "checkpoints")
-    if run is None:
-        raise CheckpointError(
-            f"There is no run in {RUNS}; train one with `cyclegan-edge train DATA`, or name a checkpoint."
-        )
-    checkpoint = find_checkpoint(run)
-    if checkpoint is None:
-        raise CheckpointError(
-            f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
-        )
-    return run.resolve().name, checkpoint

@@ -1,15 +1,12 @@
 """Options that several commands share, and how their text is read."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import ConfigError
-
-MODELS = Path("models")  # where exported models are written and looked for
 
 Yes = Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")]
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.engine import offer_rebuild
-from cyclegan_edge.cli.options import MODELS, Yes, parse_size
+from cyclegan_edge.cli.options import Yes, parse_size
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import CycleGanEdgeError, SinkError
 from cyclegan_edge.geometry import Fit
@@ -77,7 +77,7 @@ def webcam(
     from cyclegan_edge.video.sources import open_source
     from cyclegan_edge.video.timings import Timings
 
-    folder = model or newest_bundle(MODELS)
+    folder = model or newest_bundle()
     watched = web or not (out or headless)
     _check_sinks(source, out=out, web=web, window=watched and not web)
     asked = parse_size(camera_size, "camera-size") if camera_size else None

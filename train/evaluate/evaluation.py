@@ -1,6 +1,5 @@
-"""The quality of a checkpoint or a bundle, stored with everything that decided the figures.
+"""The evaluation of a model: its figures, stored with everything that decided them.
 
-Both see the same uint8 pictures and give uint8 pictures, so what an export loses is the difference of their figures.
 Needs torch for a checkpoint, and for FID and KID, only.
 """
 
@@ -9,19 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from cyclegan_edge.backends.base import EngineName
-from cyclegan_edge.bundle import MANIFEST
-from cyclegan_edge.contract import Direction, Precision, Translate
-from cyclegan_edge.errors import ConfigError, SinkError
-from cyclegan_edge.files import atomic_file, sha256
-from cyclegan_edge.train.evaluate.quality import PictureSets, Quality, Report, quality_of, reference_of
-from cyclegan_edge.translator import Translator
+from cyclegan_edge.errors import FeatureError, SinkError
+from cyclegan_edge.files import atomic_file
+from cyclegan_edge.train.data.pairs import ProgressCallback, ignore_progress
+from cyclegan_edge.train.evaluate.candidates import Candidate, Model, default_device
+from cyclegan_edge.train.evaluate.quality import PictureSets, Quality, quality_of, reference_of
 
 if TYPE_CHECKING:
-    import torch
-
     from cyclegan_edge.train.evaluate.features import FeatureNetwork
 
 SCHEMA = 1  # of the stored evaluation; raised when a field changes its meaning or goes away
@@ -29,32 +24,7 @@ RESIZE = "Pillow 12's antialiased bicubic, both sides to the size"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
-    """What was judged."""
-
-    kind: Literal["checkpoint", "bundle"]
-    path: str
-    sha256: str  # of the checkpoint, or of the bundle's manifest, which holds the hashes of its files
-    step: int | None  # optimiser steps taken; None where the checkpoint does not say
-    direction: Direction
-    engine: str  # "torch 2.14.1", "onnxruntime 1.32.0 fp32"
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An opened model: the functions of uint8 (N, H, W, 3) pictures that `quality_of` takes, and what they are."""
-
-    there: Translate
-    back: Translate | None  # the other direction
-    size: int  # px, of its training crops
-    model: Model
-    back_model: Model | None = None  # when it is not in the same file
-    passed_over: tuple[str, ...] = ()  # why engine="auto" took no faster engine, a sentence each
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
+class FolderUsed:
     """A folder of pictures and how many of it were used."""
 
     path: str
@@ -62,8 +32,8 @@ class Folder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """What FID and KID were worked out with."""
+class NetworkUsed:
+    """What FID and KID were computed with."""
 
     library: str  # "torch-fidelity 0.4.0"
     network: str
@@ -76,12 +46,12 @@ class Features:
 class Protocol:
     """What else decided the figures: two evaluations compare when theirs are equal."""
 
-    translated: Folder
-    real: Folder | None  # for FID and KID
-    truth: Folder | None  # for PSNR and SSIM
+    translated: FolderUsed
+    real: FolderUsed | None  # for FID and KID
+    truth: FolderUsed | None  # for PSNR and SSIM
     size: int  # px, of every picture compared
     resize: str
-    features: Features | None
+    features: NetworkUsed | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,84 +68,57 @@ class Evaluation:
     versions: dict[str, str]
 
 
-def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device") -> Candidate:
-    """Both generators of a checkpoint, on `device`. Raises CheckpointError."""
-    import torch
-
-    from cyclegan_edge.train.checkpoint import load_generator
-    from cyclegan_edge.train.evaluate.picture_generator import translate_with
-
-    config, there, step = load_generator(path, direction)
-    _, back, _ = load_generator(path, _opposite(direction))
-    model = Model(
-        kind="checkpoint",
-        path=str(path),
-        sha256=sha256(path),
-        step=step,
-        direction=direction,
-        engine=f"torch {torch.__version__}",
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-    )
-    return Candidate(translate_with(there.to(device)), translate_with(back.to(device)), config.size, model)
-
-
-def open_bundle(
-    folder: Path,
-    *,
-    back: Path | None = None,
-    engine: EngineName = "auto",
-    precision: Precision | None = None,
-) -> Candidate:
-    """An exported model, and with `back` that of the other direction for the cycle.
-
-    Raises BundleError, EngineError, and ConfigError when `back` is of the same direction.
-    """
-    translator, model = _open(folder, engine, precision)
-    if back is None:
-        return Candidate(translator.run, None, translator.size, model, passed_over=translator.passed_over)
-    translator_back, model_back = _open(back, engine, precision)
-    if model_back.direction == model.direction:
-        raise ConfigError(
-            f"{folder} and {back} both have the direction {model.direction}, expected one to undo the other; export "
-            f"with --direction {_opposite(model.direction)} and name that."
-        )
-    return Candidate(
-        translator.run, translator_back.run, translator.size, model, model_back, passed_over=translator.passed_over
-    )
-
-
 def evaluate(
     candidate: Candidate,
     sets: PictureSets,
     *,
-    features: "FeatureNetwork | None",
-    without_features: str = "No feature network was given.",
-    report: Report = lambda done, total: None,
+    features: "FeatureNetwork | str",
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Evaluation:
-    """Every figure that can be had, and why the others cannot; `without_features` says why there is no network.
+    """Every figure that can be had, and why the others cannot.
+
+    features   the network for FID and KID, or a sentence that says why there is none; see `feature_network`
 
     Raises ImageError, EngineError, FeatureError, and DataError when there are too few pictures for FID and KID.
     """
     left_out = []
     if not sets.targets:
-        left_out.append(f"FID and KID are left out: there are no real pictures to compare with in {sets.target}.")
-        features = None
-    elif features is None:
-        left_out.append(f"FID and KID are left out: {without_features}")
-    if candidate.back is None:
+        features = f"there are no real pictures to compare with in {sets.target}."
+    if isinstance(features, str):
+        left_out.append(f"FID and KID are left out: {features}")
+    if candidate.inverse is None:
         left_out.append("The cycle is left out: a bundle holds one direction; name that of the other with --back.")
     if not sets.truths:
         left_out.append(f"PSNR and SSIM are left out: there is no {sets.truth} with the true translations.")
-    quality, protocol = _judge(candidate, sets, features, report)
+    network = None if isinstance(features, str) else features
     return Evaluation(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=candidate.model,
-        back=candidate.back_model,
-        quality=quality,
+        back=candidate.inverse_model,
+        quality=_quality(candidate, sets, network, on_progress),
         left_out=tuple(left_out),
-        protocol=protocol,
+        protocol=_protocol(sets, network),
         versions={name: version(name) for name in ("cyclegan-edge", "numpy")},
     )
+
+
+def feature_network(path: Path | None, *, size: int) -> "FeatureNetwork | str":
+    """The TorchScript network at `path`, or with None Inception, or why Inception is not there.
+
+    Raises FeatureError and ModuleNotFoundError for a network that was asked for.
+    """
+    try:
+        from cyclegan_edge.train.evaluate.features import open_network  # torch, torch-fidelity
+
+        return open_network(path, size=size, device=default_device())
+    except ModuleNotFoundError as error:
+        if path is not None:
+            raise
+        return f"{error.name} is not installed; add it with `pip install 'cyclegan-edge[evaluate]'`."
+    except FeatureError as error:
+        if path is not None:
+            raise
+        return str(error)
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -188,56 +131,43 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
 
 
-def _judge(
-    candidate: Candidate, sets: PictureSets, features: "FeatureNetwork | None", report: Report
-) -> tuple[Quality, Protocol]:
-    translated, real = len(sets.sources), len(sets.targets)
-    reference, used, before = None, None, 0
-    if features is not None:
-        from cyclegan_edge.train.evaluate.features import library
-
-        before = real
-        reference = reference_of(features, sets, report=lambda done, _: report(done, before + translated))
-        used = Features(
-            library=library(),
-            network=features.name,
-            sha256=features.sha256,
-            dimension=features.dimension,
-            takes=features.takes,
-        )
-    quality = quality_of(
-        candidate.there,
-        candidate.back,
+def _quality(
+    candidate: Candidate, sets: PictureSets, network: "FeatureNetwork | None", on_progress: ProgressCallback
+) -> Quality:
+    """Progress counts the real pictures, when there is a network for them, and the translated ones."""
+    real = len(sets.targets) if network else 0
+    total = real + len(sets.sources)
+    reference = None
+    if network is not None:
+        reference = reference_of(network, sets, on_progress=lambda done, _: on_progress(done, total))
+    return quality_of(
+        candidate.forward,
+        candidate.inverse,
         sets,
         reference=reference,
-        report=lambda done, _: report(before + done, before + translated),
+        on_progress=lambda done, _: on_progress(real + done, total),
     )
-    protocol = Protocol(
-        translated=Folder(path=str(sets.source), pictures=translated),
-        real=Folder(path=str(sets.target), pictures=real) if features else None,
-        truth=Folder(path=str(sets.truth), pictures=translated) if sets.truths else None,
+
+
+def _protocol(sets: PictureSets, network: "FeatureNetwork | None") -> Protocol:
+    real = used = None
+    if network is not None:
+        from cyclegan_edge.train.evaluate.features import library
+
+        real = FolderUsed(path=str(sets.target), pictures=len(sets.targets))
+        used = NetworkUsed(
+            library=library(),
+            network=network.name,
+            sha256=network.sha256,
+            dimension=network.dimension,
+            takes=network.takes,
+        )
+    pictures = len(sets.sources)
+    return Protocol(
+        translated=FolderUsed(path=str(sets.source), pictures=pictures),
+        real=real,
+        truth=FolderUsed(path=str(sets.truth), pictures=pictures) if sets.truths else None,
         size=sets.size,
         resize=RESIZE,
         features=used,
     )
-    return quality, protocol
-
-
-def _open(folder: Path, engine: EngineName, precision: Precision | None) -> tuple[Translator, Model]:
-    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
-    assert translator.bundle is not None  # it was loaded from one
-    manifest = translator.bundle.manifest
-    model = Model(
-        kind="bundle",
-        path=str(folder),
-        sha256=sha256(folder / MANIFEST),
-        step=manifest.source.step,
-        direction=manifest.direction,
-        engine=translator.name,
-        device=translator.device,
-    )
-    return translator, model
-
-
-def _opposite(direction: Direction) -> Direction:
-    return "ba" if direction == "ab" else "ab"

@@ -73,8 +73,8 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """The real pictures' features, worked out once, and the network that they are from."""
+class ReferenceFeatures:
+    """The features of the real pictures, computed once, and the network they are from."""
 
     network: FeatureNetwork
     real: Features  # (N, D)
@@ -82,6 +82,11 @@ class Reference:
     def distance_to(self, pictures: Iterable[Picture]) -> Distance:
         """The distance of `pictures`, which are taken one by one. Raises FeatureError."""
         return distance(self.real, features_of(self.network, pictures))
+
+
+def open_network(path: Path | None, *, size: int, device: torch.device) -> FeatureNetwork:
+    """The TorchScript network at `path` for pictures of `size` px, or with None Inception. Raises FeatureError."""
+    return inception(device) if path is None else scripted(path, size=size, device=device)
 
 
 def inception(device: torch.device) -> FeatureNetwork:
@@ -152,7 +157,7 @@ def scripted(path: Path, *, size: int, device: torch.device) -> FeatureNetwork:
             features, scale = run(example, scale=True), True
         except RuntimeError as error:
             raise FeatureError(
-                f"{path} takes no pictures of {size} px ({_reason(error)}); it must resize them itself."
+                f"{path} does not take pictures of {size} px ({_reason(error)}); it must resize them itself."
             ) from error
     dimension = features.shape[1]
     if not 2 <= dimension <= MAX_DIMENSION:
@@ -167,14 +172,14 @@ def scripted(path: Path, *, size: int, device: torch.device) -> FeatureNetwork:
 
 
 def features_of(network: FeatureNetwork, pictures: Iterable[Picture]) -> Features:
-    """(N, D) of N pictures of one size. Raises FeatureError when a feature is not a finite number."""
+    """(N, D) of N pictures of one size. Raises FeatureError when a feature is not finite."""
     waiting = iter(pictures)
     rows = [np.empty((0, network.dimension), np.float32)]
     while batch := list(itertools.islice(waiting, BATCH)):
         rows.append(network.run(np.stack(batch)))
     features = np.concatenate(rows)
     if not np.isfinite(features).all():
-        raise FeatureError(f"{network.name} gives features that are no finite numbers; use another network.")
+        raise FeatureError(f"{network.name} gives features that are not finite; use another network.")
     return features
 
 
@@ -199,7 +204,7 @@ def distance(real: Features, translated: Features) -> Distance:
 
 
 def library() -> str:
-    """What computes the distances: "torch-fidelity 0.4.0"."""
+    """What computes the distances, as in "torch-fidelity 0.4.0"."""
     return f"torch-fidelity {version('torch-fidelity')}"
 
 
@@ -224,9 +229,9 @@ def _planes(pictures: Picture) -> Tensor:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no zip archive, and what would be too large once unpacked."""
+    """Refuse a file that is not a zip archive or would be too large once unpacked."""
     if not path.is_file():
-        raise FeatureError(f"{path} is not there or is no file; name a TorchScript file.")
+        raise FeatureError(f"{path} is not a file; name a TorchScript file.")
     size = path.stat().st_size
     try:
         if size <= MAX_BYTES:

@@ -1,8 +1,8 @@
 """How good translated pictures are, in figures.
 
 FID, KID        against all real pictures of the other domain (features.py)
-cycle           a picture against its way there and back
-PSNR, SSIM      against the truth, where there is one, and how far the picture was from it before
+cycle           a picture against its translation and back
+PSNR, SSIM      against the true translation, where there is one; and of the picture as it was
 
     DATA/testA   to translate      DATA/testB   the real ones      DATA/truthB   the truth, by the same file names
 
@@ -21,19 +21,19 @@ from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import psnr, ssim
 from cyclegan_edge.preprocess import resize
+from cyclegan_edge.train.data.pairs import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
-    from cyclegan_edge.train.evaluate.features import Distance, FeatureNetwork, Reference
+    from cyclegan_edge.train.evaluate.features import Distance, FeatureNetwork, ReferenceFeatures
 
 Read = Callable[[Path], Picture]
-Report = Callable[[int, int], None]  # hears of the pictures done and in all
 Metric = Literal["fid", "kid", "cycle", "psnr", "ssim"]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureSets:
-    """What a model is judged on: files, read and resized when they are needed."""
+    """What a model is evaluated on: files, read and resized when they are needed."""
 
     source: Path  # folder of the pictures to translate
     sources: tuple[Path, ...]
@@ -83,7 +83,7 @@ def find_sets(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cycle:
-    """A picture and its way there and back, both in uint8."""
+    """A picture against its translation to the other domain and back, both uint8."""
 
     l1_levels: float  # mean absolute difference, 0..255; smaller is better
     psnr_db: float
@@ -101,7 +101,7 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """Means over the pictures; None for what could not be worked out."""
+    """Means over the pictures; None for what could not be measured."""
 
     distance: "Distance | None" = None
     cycle: Cycle | None = None
@@ -109,41 +109,41 @@ class Quality:
 
 
 def quality_of(
-    there: Translate,
-    back: Translate | None,
+    forward: Translate,
+    inverse: Translate | None,
     sets: PictureSets,
     *,
-    reference: "Reference | None" = None,
-    report: Report = lambda done, total: None,
+    reference: "ReferenceFeatures | None" = None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Quality:
     """Translate every picture of `sets` and say how good that is.
 
-    there       the direction that is judged; `picture_generator.translate_with(generator)` makes one of a live network,
-                whose mode and random state stay what they were
-    back        the other direction; None leaves the cycle out
+    forward     the direction that is measured; `picture_generator.translate_with(generator)` makes one of a live
+                network, whose mode and random state stay what they were
+    inverse     the other direction; None leaves the cycle out
     reference   from `reference_of`; None leaves FID and KID out
 
-    Raises ImageError for a picture that cannot be read, FeatureError for features that are no numbers.
+    Raises ImageError for a picture that cannot be read, FeatureError for features that are not finite.
     """
     cycles: list[Cycle] = []
     truths: list[Truth] = []
 
-    def translated() -> Iterator[Picture]:
+    def translations() -> Iterator[Picture]:
         for index, path in enumerate(sets.sources):
             picture = sets.load(path)
-            made = there(picture[np.newaxis])
-            if back is not None:
-                cycles.append(compare_cycle(picture, back(made)[0]))
+            translated = forward(picture[np.newaxis])
+            if inverse is not None:
+                cycles.append(compare_cycle(picture, inverse(translated)[0]))
             if sets.truths:
-                truths.append(compare_with_truth(picture, made[0], sets.load(sets.truths[index])))
-            report(index + 1, len(sets.sources))
-            yield made[0]
+                truths.append(compare_with_truth(picture, translated[0], sets.load(sets.truths[index])))
+            on_progress(index + 1, len(sets.sources))
+            yield translated[0]
 
     distance = None
     if reference is not None:
-        distance = reference.distance_to(translated())
+        distance = reference.distance_to(translations())
     else:
-        for _ in translated():
+        for _ in translations():
             pass
     return Quality(
         distance=distance, cycle=mean_of(cycles) if cycles else None, truth=mean_of(truths) if truths else None
@@ -151,10 +151,10 @@ def quality_of(
 
 
 def reference_of(
-    network: "FeatureNetwork", sets: PictureSets, *, report: Report = lambda done, total: None
-) -> "Reference":
+    network: "FeatureNetwork", sets: PictureSets, *, on_progress: ProgressCallback = ignore_progress
+) -> "ReferenceFeatures":
     """What FID and KID of `sets` are measured against. Raises DataError when there are fewer than two real pictures."""
-    from cyclegan_edge.train.evaluate.features import Reference, features_of
+    from cyclegan_edge.train.evaluate.features import ReferenceFeatures, features_of
 
     for paths, folder in ((sets.targets, sets.target), (sets.sources, sets.source)):
         if len(paths) < 2:
@@ -163,9 +163,9 @@ def reference_of(
     def real() -> Iterator[Picture]:
         for done, path in enumerate(sets.targets, start=1):
             yield sets.load(path)
-            report(done, len(sets.targets))
+            on_progress(done, len(sets.targets))
 
-    return Reference(network, features_of(network, real()))
+    return ReferenceFeatures(network, features_of(network, real()))
 
 
 def compare_cycle(picture: Picture, cycled: Picture) -> Cycle:
@@ -191,8 +191,8 @@ def mean_of(rows: Sequence[T]) -> T:
     return mean
 
 
-def check_metric(metric: Metric, sets: PictureSets, *, reference: "Reference | None") -> None:
-    """Raise ConfigError when `quality_of` with both directions would not work out `metric`: before a run, not after."""
+def check_metric(metric: Metric, sets: PictureSets, *, reference: "ReferenceFeatures | None") -> None:
+    """Raise ConfigError when `quality_of` with both directions would not give `metric`: before a run, not after."""
     known: dict[str, bool] = {
         "fid": reference is not None,
         "kid": reference is not None,
@@ -231,10 +231,10 @@ def _refusal(metric: str) -> ConfigError:
     match metric:
         case "fid" | "kid":
             return ConfigError(
-                f"{metric} was not worked out; it needs a feature network and real test pictures of both domains."
+                f"{metric} cannot be measured; it needs a feature network and real test pictures of both domains."
             )
         case "cycle":
-            return ConfigError("cycle was not worked out; it needs the generators of both directions.")
+            return ConfigError("cycle cannot be measured; it needs the generators of both directions.")
         case "psnr" | "ssim":
-            return ConfigError(f"{metric} was not worked out; it needs the truth of each test picture, as in truthB/.")
+            return ConfigError(f"{metric} cannot be measured; it needs the truth of each test picture, as in truthB/.")
     return ConfigError(f"The metric is {metric!r}, expected one of {', '.join(get_args(Metric))}.")

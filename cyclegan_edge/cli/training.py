@@ -1,0 +1,114 @@
+"""What `train` and `demo` print of a run: its data, its progress, its end; and how a signal ends it."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cyclegan_edge.cli.console import console, counting, warn
+
+if TYPE_CHECKING:
+    import torch
+
+    from cyclegan_edge.train.distributed import ProcessGroup
+    from cyclegan_edge.train.loop import Progress
+    from cyclegan_edge.train.runs import OpenedData, Run
+
+GRACE = 3.0  # seconds after the first signal in which others are taken for the same one
+SHOWN = 10  # files that cannot be read
+
+
+def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, float]:
+    """Train with a progress bar; the last losses come back. Ctrl-C and SIGTERM finish the step, save, and end it."""
+    from cyclegan_edge.train.loop import choose_device, choose_execution, fit
+
+    config = run.config
+    device, execution = choose_device(config), choose_execution(config, group)
+    many = f"{group.world_size} processes on " if group and group.world_size > 1 else ""
+    console.print(
+        f"Training in [bold]{run.folder}[/bold] on {many}{_describe(device)}: {config.size} px, "
+        f"{config.generator.kind} of width {config.generator.width}; {execution}."
+    )
+    data = _open(run)
+    losses: dict[str, float] = {}
+    last: Progress | None = None
+    with stop_on_signal() as stop, counting("training") as show:
+        for last in fit(config, data.pairs, run.folder, resume=run.checkpoint, stop=lambda: bool(stop), group=group):
+            losses = last.losses or losses
+            for warning in last.warnings:
+                warn(warning)
+            total = last.total or max(last.step, round(last.step / max(last.share, 1e-6)))
+            show(last.step, total, _note(last, losses))
+    if last is None:
+        console.print(
+            "The run has reached its end already; to train on, give it a later one: --steps, --epochs or --minutes."
+        )
+    elif last.share < 1.0:
+        console.print(
+            f"Stopped after step {last.step}{f' of {last.total}' if last.total else ''}; "
+            f"go on with [bold]cyclegan-edge train --resume --name {run.folder.name}[/bold]."
+        )
+    return losses
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[list[int]]:
+    """A list that is no longer empty once Ctrl-C or SIGTERM came.
+
+    One request often arrives as several signals: `timeout` sends two at once, torchrun passes on what the terminal sent
+    already. So only one that comes GRACE seconds later stops at once, as it would have without this.
+    """
+    asked: list[int] = []
+    first = 0.0
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal first
+        if not asked:
+            first = time.monotonic()
+            asked.append(number)
+            console.print(f"Finishing this step and saving; again after {GRACE:g} seconds stops without saving.")
+        elif time.monotonic() > first + GRACE:
+            console.print("Stopped without saving.")
+            restore()
+            signal.raise_signal(number)
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        restore()
+
+
+def _open(run: "Run") -> "OpenedData":
+    from cyclegan_edge.train.runs import open_data
+
+    with counting("reading") as on_progress:
+        data = open_data(run.config, on_progress=on_progress, on_warning=warn)
+    if data.skipped:
+        warn(f"{len(data.skipped)} files were left out:")
+        for problem in data.skipped[:SHOWN]:
+            console.print(f"  {problem}", markup=False)
+        if len(data.skipped) > SHOWN:
+            console.print(f"  and {len(data.skipped) - SHOWN} more.")
+    a, b = data.counts
+    where = " in shards" if data.sharded else ""
+    console.print(f"{a} pictures of A, {b} of B{where}, {len(data.pairs)} pairs an epoch.")
+    return data
+
+
+def _note(progress: "Progress", losses: dict[str, float]) -> str:
+    cycle = losses.get("cycle_a", 0.0) + losses.get("cycle_b", 0.0)
+    return f"{progress.pairs_per_second:.2f} pairs/s, cycle {cycle / 2:.3f}" if losses else ""
+
+
+def _describe(device: "torch.device") -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"the CPU, {torch.get_num_threads()} threads"

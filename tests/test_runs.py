@@ -1,0 +1,166 @@
+"""Runs on disk: which one is meant, what may change when it goes on, and where its files belong."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.train.data.shards import ShardPairs
+from cyclegan_edge.train.runs import (
+    evaluation_path,
+    new_run,
+    newest_run,
+    open_data,
+    resolve_checkpoint,
+    resume_run,
+    unused,
+    with_direction,
+)
+
+
+@pytest.fixture
+def runs(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A folder with the run `tiny`."""
+    shutil.copytree(tiny_checkpoint.parents[1], tmp_path / "runs" / "tiny")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "expected"),
+    [
+        ("/pictures/horse2zebra", None, "horse2zebra"),
+        ("/pictures/horse2zebra", "second", "second"),
+        ("/pictures/horses.v2", None, "horses"),
+        ("/shards/{0000..0099}.tar", None, "shards"),
+        ("https://example.org/maps/0000.tar", None, "maps"),
+    ],
+)
+def test_a_new_run_has_the_name_of_its_data(data: str, name: str | None, expected: str, tmp_path: Path) -> None:
+    run = new_run({"data": data}, name=name, runs=tmp_path)
+
+    assert (run.folder, run.checkpoint, run.changed) == (tmp_path / expected, None, ())
+
+
+def test_overrides_win_over_assignments_and_those_over_the_preset() -> None:
+    run = new_run(
+        {"data": "horses", "size": 64}, preset="short-side", assignments=["size=128", "objective.patches=map"]
+    )
+
+    config = run.config
+    assert (config.size, config.objective.patches, config.pictures.mode) == (64, "map", "short_side_and_crop")
+
+
+def test_a_new_run_needs_data() -> None:
+    with pytest.raises(ConfigError, match="trainA/ and trainB/"):
+        new_run({})
+
+
+def test_a_run_goes_on_with_its_settings_and_another_end_takes_the_place_of_its_own(runs: Path) -> None:
+    first = resume_run({"schedule.steps": 7}, runs=runs)
+    second = resume_run({"schedule.minutes": 1.0, "batch": 2}, name="tiny", assignments=["output.keep=3"], runs=runs)
+
+    assert first.folder == second.folder == runs / "tiny"
+    assert first.checkpoint == runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    assert first.changed == ("schedule.steps",)
+    assert first.config.generator.width == 4
+    assert second.changed == ("batch", "schedule.minutes", "output.keep")
+    assert second.config.schedule.steps is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("size", 64),
+        ("seed", 1),
+        ("start_gain", 0.1),
+        ("generator.width", 8),
+        ("discriminator.layers", 2),
+        ("pictures.colour_b", "grey"),
+    ],
+)
+def test_what_the_networks_or_the_order_depend_on_cannot_change(name: str, value: object, runs: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot change"):
+        resume_run({name: value, "objective.identity_weight": 0.0}, runs=runs)
+
+
+def test_the_newest_run_is_the_one_that_saved_last(runs: Path) -> None:
+    (runs / "later" / "checkpoints").mkdir(parents=True)
+    os.utime(runs / "tiny" / "checkpoints", (1, 1))
+
+    assert newest_run(runs) == runs / "later"
+
+
+def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+
+    with pytest.raises(CheckpointError, match="no run in"):
+        newest_run(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="empty has no checkpoint"):
+        resume_run({}, name="empty", runs=tmp_path)
+    with pytest.raises(CheckpointError, match="empty is neither a checkpoint"):
+        resolve_checkpoint(tmp_path / "empty")
+
+
+def test_a_folder_that_is_taken_gets_the_next_number(tmp_path: Path) -> None:
+    wanted = tmp_path / "horses"
+    (tmp_path / "horses-2").mkdir()
+    free = unused(wanted)
+    wanted.mkdir()
+
+    assert (free, unused(wanted)) == (wanted, tmp_path / "horses-3")
+
+
+def test_a_source_is_a_run_a_file_of_one_or_anyone_s_file(runs: Path, tmp_path: Path) -> None:
+    checkpoint = runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    theirs = tmp_path / "maps" / "latest_net_G_B.pth"
+    theirs.parent.mkdir()
+    theirs.touch()
+
+    assert resolve_checkpoint(None, runs=runs) == ("tiny", checkpoint)
+    assert resolve_checkpoint(runs / "tiny") == ("tiny", checkpoint)
+    assert resolve_checkpoint(checkpoint) == ("tiny", checkpoint)
+    assert resolve_checkpoint(theirs) == ("maps-ba", theirs)
+
+
+def test_an_evaluation_lies_in_the_run_or_beside_a_file_of_none(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = runs / "tiny" / "checkpoints"
+
+    assert evaluation_path(checkpoints / "step_5.pt", "ab") == runs / "tiny" / "evaluation" / "step_5.json"
+    assert evaluation_path(checkpoints / "best.pt", "ba") == runs / "tiny" / "evaluation" / "best-ba.json"
+    assert evaluation_path(runs / "copy.pt", "ab") == runs / "copy.json"
+    monkeypatch.chdir(checkpoints)
+    assert evaluation_path(Path("step_5.pt"), "ab") == runs / "tiny" / "evaluation" / "step_5.json"
+
+
+def test_the_other_direction_is_in_the_name_once() -> None:
+    names = [with_direction("maps", "ab"), with_direction("maps", "ba"), with_direction("maps-ba", "ba")]
+
+    assert names == ["maps", "maps-ba", "maps-ba"]
+
+
+def test_data_are_opened_with_what_there_is_to_say(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    data = tmp_path / "scenes"
+    shutil.copytree(tiny_checkpoint.parents[3] / "scenes", data)
+    (data / "trainA" / "broken.jpg").write_bytes(b"not a picture")
+    seen: list[tuple[int, int]] = []
+
+    opened = open_data(new_run({"data": str(data)}).config, on_progress=lambda done, total: seen.append((done, total)))
+
+    assert (opened.counts, opened.sharded, len(opened.pairs)) == ((2, 2), False, 2)
+    assert seen[-1] == (5, 5)
+    (sentence,) = opened.skipped
+    assert "broken.jpg" in sentence
+
+
+def test_shards_are_opened_where_the_data_are_shards(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    from cyclegan_edge.train.data.pack import pack
+
+    pack(tiny_checkpoint.parents[3] / "scenes", tmp_path / "shards")
+
+    opened = open_data(new_run({"data": str(tmp_path / "shards")}).config)
+
+    assert isinstance(opened.pairs, ShardPairs)
+    assert (opened.counts, opened.sharded) == ((2, 2), True)

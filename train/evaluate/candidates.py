@@ -1,0 +1,160 @@
+"""Models to evaluate: a checkpoint or a bundle as functions of uint8 pictures, and what they are.
+
+Both see the same uint8 pictures and give uint8 pictures, so what an export loses is the difference of their figures.
+Needs torch for a checkpoint only.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.bundle import MANIFEST
+from cyclegan_edge.contract import Direction, Precision, Translate
+from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.files import sha256
+from cyclegan_edge.translator import Translator
+
+if TYPE_CHECKING:
+    import torch
+
+EVALUATION = "evaluation.json"  # in a bundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """What was evaluated."""
+
+    kind: Literal["checkpoint", "bundle"]
+    path: str
+    sha256: str  # of the checkpoint, or of the bundle's manifest, which holds the hashes of its files
+    step: int | None  # optimiser steps taken; None where the checkpoint does not say
+    direction: Direction
+    engine: str  # "torch 2.14.1", "onnxruntime 1.32.0 fp32"
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """An opened model."""
+
+    forward: Translate  # the direction that is evaluated
+    inverse: Translate | None  # the other direction
+    size: int  # px, of its training crops
+    model: Model
+    inverse_model: Model | None = None  # when it is not in the same file
+    data: Path | None = None  # what it was trained on, where it says so
+    stored_at: Path  # where its evaluation belongs
+    passed_over: tuple[str, ...] = ()  # why engine="auto" took no faster engine, a sentence each
+
+
+def open_candidate(
+    source: Path | None,
+    *,
+    direction: Direction | None = None,
+    inverse: Path | None = None,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+) -> Candidate:
+    """A bundle, a run, a checkpoint, or with None the newest run; the last three on CUDA where there is one.
+
+    Raises ConfigError for options that `source` does not have, and what `open_bundle` and `open_checkpoint` raise.
+    """
+    if source is not None and (source / MANIFEST).is_file():
+        candidate = open_bundle(source, inverse=inverse, engine=engine, precision=precision)
+        if direction not in (None, candidate.model.direction):
+            raise ConfigError(
+                f"{source} has the direction {candidate.model.direction}, not {direction}; leave --direction out."
+            )
+        return candidate
+    if inverse or precision or engine != "auto":
+        raise ConfigError("--back, --engine and --precision are for bundles; leave them out for a checkpoint.")
+    from cyclegan_edge.train.runs import resolve_checkpoint
+
+    _, checkpoint = resolve_checkpoint(source)
+    return open_checkpoint(checkpoint, direction=direction or "ab", device=default_device())
+
+
+def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device") -> Candidate:
+    """Both generators of a checkpoint, on `device`. Raises CheckpointError."""
+    import torch
+
+    from cyclegan_edge.train.checkpoint import load_generator
+    from cyclegan_edge.train.evaluate.picture_generator import translate_with
+    from cyclegan_edge.train.runs import evaluation_path
+
+    config, forward, step = load_generator(path, direction)
+    _, inverse, _ = load_generator(path, _opposite(direction))
+    model = Model(
+        kind="checkpoint",
+        path=str(path),
+        sha256=sha256(path),
+        step=step,
+        direction=direction,
+        engine=f"torch {torch.__version__}",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+    )
+    return Candidate(
+        forward=translate_with(forward.to(device)),
+        inverse=translate_with(inverse.to(device)),
+        size=config.size,
+        model=model,
+        data=Path(config.data),
+        stored_at=evaluation_path(path, direction),
+    )
+
+
+def open_bundle(
+    folder: Path,
+    *,
+    inverse: Path | None = None,
+    engine: EngineName = "auto",
+    precision: Precision | None = None,
+) -> Candidate:
+    """An exported model, and with `inverse` that of the other direction for the cycle.
+
+    Raises BundleError, EngineError, and ConfigError when `inverse` is of the same direction.
+    """
+    translator, model = _load(folder, engine, precision)
+    inverse_translator, inverse_model = _load(inverse, engine, precision) if inverse else (None, None)
+    if inverse_model and inverse_model.direction == model.direction:
+        raise ConfigError(
+            f"{folder} and {inverse} both have the direction {model.direction}, expected one to undo the other; export "
+            f"with --direction {_opposite(model.direction)} and name that."
+        )
+    return Candidate(
+        forward=translator.run,
+        inverse=inverse_translator.run if inverse_translator else None,
+        size=translator.size,
+        model=model,
+        inverse_model=inverse_model,
+        stored_at=folder / EVALUATION,
+        passed_over=translator.passed_over,
+    )
+
+
+def default_device() -> "torch.device":
+    """CUDA where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load(folder: Path, engine: EngineName, precision: Precision | None) -> tuple[Translator, Model]:
+    translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
+    assert translator.bundle is not None  # it was loaded from one
+    manifest = translator.bundle.manifest
+    model = Model(
+        kind="bundle",
+        path=str(folder),
+        sha256=sha256(folder / MANIFEST),
+        step=manifest.source.step,
+        direction=manifest.direction,
+        engine=translator.name,
+        device=translator.device,
+    )
+    return translator, model
+
+
+def _opposite(direction: Direction) -> Direction:
+    return "ba" if direction == "ab" else "ab"

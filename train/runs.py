@@ -1,0 +1,207 @@
+"""Runs on disk: start one, find one, go on with one, open its data.
+
+    runs/horse2zebra/checkpoints/step_0001000.pt
+    runs/horse2zebra/evaluation/step_0001000.json
+
+Nothing here changes a run; `loop.fit` does.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclegan_edge.contract import Direction
+from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.files import newest
+from cyclegan_edge.schema import to_mapping
+from cyclegan_edge.settings import changed, load_settings
+from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
+from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
+from cyclegan_edge.train.data.cache import PictureCache
+from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
+from cyclegan_edge.train.data.pairs import Pairs, ProgressCallback, WarningCallback, ignore_progress, ignore_warning
+from cyclegan_edge.train.data.shard_index import is_shards
+
+RUNS = Path("runs")  # where runs are written and looked for
+
+_CHECKPOINTS = "checkpoints"
+_FIXED = ("size", "seed", "start", "start_gain", "generator", "discriminator", "pictures.colour_a", "pictures.colour_b")
+_END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
+_ANY_GENERATOR = re.compile(r"(?:\w*?_)?net_?G(?:_?(A2B|AtoB|A|B2A|BtoA|B))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Where a run is written, everything that decides it, and the checkpoint that it goes on from."""
+
+    folder: Path
+    config: TrainConfig
+    checkpoint: Path | None = None  # None: it starts
+    changed: tuple[str, ...] = ()  # dotted names of the settings that differ from the checkpoint's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedData:
+    """The pairs of a run, and what to say about them."""
+
+    pairs: Pairs
+    counts: tuple[int, int]  # pictures of A and of B
+    sharded: bool
+    skipped: tuple[str, ...] = ()  # files that cannot be read, a sentence each
+
+
+def new_run(
+    overrides: Mapping[str, object],
+    *,
+    name: str | None = None,
+    preset: Preset = "paper",
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    runs: Path = RUNS,
+) -> Run:
+    """A run that starts, in runs/NAME, by default the name of its data; `unused` finds a folder that is free.
+
+    overrides     settings by dotted name; "data" must be here or in `file`
+    file          TOML; assignments, "key=value", win over it, and overrides over those
+
+    Raises ConfigError.
+    """
+    if "data" not in overrides and file is None:
+        raise ConfigError(
+            "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
+        )
+    config = load_settings(TrainConfig, file, assignments, base=PRESETS[preset], overrides=overrides)
+    return Run(folder=runs / (name or _data_name(config.data)), config=config)
+
+
+def resume_run(
+    overrides: Mapping[str, object],
+    *,
+    name: str | None = None,
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    runs: Path = RUNS,
+) -> Run:
+    """runs/NAME, or the newest run, from its last checkpoint on, with its settings save those given as in `new_run`.
+
+    A new rule for the end of the run takes the place of the old one. Raises CheckpointError, and ConfigError for a
+    setting that the networks or the order of the pictures depend on.
+    """
+    folder = runs / name if name else newest_run(runs)
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{folder} has no checkpoint to continue from; start again with `cyclegan-edge train DATA`."
+        )
+    before = load_config(checkpoint)
+    if any(rule in overrides for rule in _END_RULES):
+        overrides = {**dict.fromkeys(_END_RULES), **overrides}
+    config = load_settings(TrainConfig, file, assignments, base=to_mapping(before), overrides=overrides)
+    different = changed(before, config)
+    if fixed := [key for key in different if key in _FIXED or key.partition(".")[0] in _FIXED]:
+        raise ConfigError(
+            f"{fixed[0]} cannot change on the way: the networks or the order of the pictures depend on it; "
+            f"start a new run, or leave it as it is."
+        )
+    return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different))
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """The run that saved last. Raises CheckpointError when there is none."""
+    run = newest(runs, _CHECKPOINTS)
+    if run is None:
+        raise CheckpointError(f"There is no run in {runs}; train one with `cyclegan-edge train DATA`.")
+    return run
+
+
+def unused(folder: Path) -> Path:
+    """`folder`, or folder-2, folder-3 and so on where there is one already, so that nothing is overwritten."""
+    free, number = folder, 1
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def open_data(
+    config: TrainConfig,
+    *,
+    on_progress: ProgressCallback = ignore_progress,
+    on_warning: WarningCallback = ignore_warning,
+) -> OpenedData:
+    """The pictures that `config` names: two folders, whose every file is looked at now, or shards.
+
+    Shards are read while the run goes on, so `on_warning` may be called from another thread, until its end. Raises
+    DataError.
+    """
+    if is_shards(config.data):
+        from cyclegan_edge.train.data.shards import ShardPairs  # webdataset: only when needed
+
+        shards = ShardPairs.open(config.data, seed=config.seed, warn=on_warning)
+        a, b = shards.counts.values()
+        return OpenedData(pairs=shards, counts=(a, b), sharded=True)
+    cache = PictureCache(config.pictures.cache, limit_mib=config.pictures.cache_mib)
+    folders = find_pictures(
+        Path(config.data), workers=config.pictures.workers, read=cache.read, on_progress=on_progress
+    )
+    return OpenedData(
+        pairs=FolderPairs(folders, config.seed, cache.read),
+        counts=(len(folders.a), len(folders.b)),
+        sharded=False,
+        skipped=tuple(problem for _, problem in folders.skipped),
+    )
+
+
+def resolve_checkpoint(source: Path | None, *, runs: Path = RUNS) -> tuple[str, Path]:
+    """What to call it, and the checkpoint that `source` means: a run, anyone's file, or None for the newest run.
+
+    Raises CheckpointError when there is none.
+    """
+    if source is not None and source.is_file():
+        ours = in_run(source) and source.stem.startswith("step_")
+        return (source.resolve().parents[1].name if ours else model_name(source)), source
+    run = source if source is not None else newest_run(runs)
+    checkpoint = find_checkpoint(run)
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
+        )
+    return run.resolve().name, checkpoint
+
+
+def in_run(checkpoint: Path) -> bool:
+    """Whether the file lies where a run keeps its checkpoints."""
+    return checkpoint.resolve().parent.name == _CHECKPOINTS
+
+
+def evaluation_path(checkpoint: Path, direction: Direction) -> Path:
+    """Where the evaluation of a checkpoint is stored: in its run, or beside a file that lies in none."""
+    name = f"{checkpoint.stem}.json" if direction == "ab" else f"{checkpoint.stem}-{direction}.json"
+    if not in_run(checkpoint):
+        return checkpoint.with_name(name)
+    whole = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
+    return whole.parents[1] / "evaluation" / name
+
+
+def model_name(file: Path) -> str:
+    """What to call the generator in `file`: its name, or its folder's where the name is that of any generator.
+
+    checkpoints/horse2zebra/latest_net_G_A.pth is horse2zebra, and latest_net_G_B.pth is horse2zebra-ba.
+    """
+    match = _ANY_GENERATOR.fullmatch(file.stem)
+    folder = file.resolve().parent.name
+    if not match or not folder:
+        return file.stem
+    return f"{folder}-ba" if (match[1] or "").upper().startswith("B") else folder
+
+
+def with_direction(name: str, direction: Direction) -> str:
+    """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
+    return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
+
+
+def _data_name(data: str) -> str:
+    """ "/pictures/horse2zebra" -> "horse2zebra", "shards/{0000..0099}.tar" -> "shards"."""
+    path = Path(data).resolve()
+    return (path.parent if path.suffix == ".tar" else path).name.partition(".")[0] or "run"
