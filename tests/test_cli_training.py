@@ -1,10 +1,11 @@
 """How a signal ends a run: once to save, again after a while to give up."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from cyclegan_edge.cli import training
 from cyclegan_edge.cli.training import stop_on_signal
 
 
@@ -23,16 +24,22 @@ def test_signals_that_come_together_are_one_request(number: signal.Signals) -> N
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_after_the_time_to_save_stops_at_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(training, "GRACE", 0.0)
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_time_to_save_ends_the_process(number: signal.Signals) -> None:
+    script = """
+import signal, sys
+from cyclegan_edge.cli import training
+training.GRACE = 0.0
+with training.stop_on_signal():
+    for _ in range(2):
+        signal.raise_signal(int(sys.argv[1]))
+    print("still here")
+"""
 
-    with stop_on_signal():
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(number.value)], capture_output=True, text=True, check=False
+    )
 
-    assert "without saving" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGINT) is before
+    assert ended.returncode == -number
+    assert "without saving" in ended.stdout
+    assert "still here" not in ended.stdout

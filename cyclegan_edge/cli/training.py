@@ -57,15 +57,12 @@ def stop_on_signal() -> Iterator[list[int]]:
     """A list that is no longer empty once Ctrl-C or SIGTERM came.
 
     One request often arrives as several signals: `timeout` sends two at once, torchrun passes on what the terminal sent
-    already. So only one that comes GRACE seconds later stops at once, as it would have without this.
+    already. So only one that comes GRACE seconds later ends the process, and by the signal itself: a KeyboardInterrupt
+    could be raised, and lost, in a destructor of torch.
     """
     asked: list[int] = []
     first = 0.0
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
     def ask(number: int, frame: object) -> None:
         nonlocal first
@@ -75,7 +72,8 @@ def stop_on_signal() -> Iterator[list[int]]:
             console.print(f"Finishing this step and saving; again after {GRACE:g} seconds stops without saving.")
         elif time.monotonic() > first + GRACE:
             console.print("Stopped without saving.")
-            restore()
+            console.show_cursor()
+            signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
     for number in previous:
@@ -83,7 +81,8 @@ def stop_on_signal() -> Iterator[list[int]]:
     try:
         yield asked
     finally:
-        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _open(run: "Run") -> "OpenedData":
