@@ -24,6 +24,7 @@ from cyclegan_edge.backends.tensorrt import library as tensorrt_library
 from cyclegan_edge.backends.tensorrt import plan
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, write_manifest
 from cyclegan_edge.files import sha256
+from cyclegan_edge.images import write_image
 
 if TYPE_CHECKING:
     from cyclegan_edge.train.networks import ResnetGenerator
@@ -75,6 +76,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ["size=32", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "device=cpu"]
     config = load_settings(TrainConfig, None, settings, overrides={"data": str(place / "scenes")})
     return save_checkpoint(place / "runs" / "tiny", config, new_state(config, torch.device("cpu")))
+
+
+@pytest.fixture
+def two_domains(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """trainA/ with five dark pictures, trainB/ with three bright ones, all of different shapes."""
+    for domain, pictures, offset in (("trainA", 5, 0), ("trainB", 3, 128)):
+        (tmp_path / domain).mkdir()
+        for number in range(pictures):
+            picture = rng.integers(offset, offset + 128, (40 + number, 50, 3), dtype=np.uint8)
+            write_image(tmp_path / domain / f"{number}.png", picture)
+    return tmp_path
 
 
 @pytest.fixture
@@ -132,7 +144,7 @@ def generator() -> "ResnetGenerator":
 @pytest.fixture(scope="session")
 def exported(generator: "ResnetGenerator", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`generator` as a bundle with its float32 ONNX graph; read-only, copy it before anything is added."""
-    from cyclegan_edge.export.formats.onnx import write_onnx
+    from cyclegan_edge.export.to_onnx import write_onnx
 
     folder = tmp_path_factory.mktemp("models") / "small"
     folder.mkdir()

@@ -169,7 +169,6 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(
 
 
 def test_training_streams_from_shards_and_goes_on_from_there(place: Path) -> None:
-    pytest.importorskip("webdataset")
     typed("data", "pack", "scenes", "--out", "shards", folder=place)
 
     streamed = typed("train", "shards/{0000..0000}.tar", "--name", "streamed", "--steps", "1", *TINY, folder=place)

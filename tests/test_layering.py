@@ -24,7 +24,6 @@ TRAINING_ONLY = {
     "torch",
     "torch_fidelity",
     "torchvision",
-    "webdataset",
 }
 
 

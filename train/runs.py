@@ -22,6 +22,7 @@ from cyclegan_edge.train.data.cache import PictureCache
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.data.pairs import Pairs, ProgressCallback, WarningCallback, ignore_progress, ignore_warning
 from cyclegan_edge.train.data.shard_index import is_shards
+from cyclegan_edge.train.data.shards import ShardPairs
 
 RUNS = Path("runs")  # where runs are written and looked for
 
@@ -136,9 +137,7 @@ def open_data(
     DataError.
     """
     if is_shards(config.data):
-        from cyclegan_edge.train.data.shards import ShardPairs  # webdataset: only when needed
-
-        shards = ShardPairs.open(config.data, seed=config.seed, warn=on_warning)
+        shards = ShardPairs.open(config.data, seed=config.seed, on_warning=on_warning)
         a, b = shards.counts.values()
         return OpenedData(pairs=shards, counts=(a, b), sharded=True)
     cache = PictureCache(config.pictures.cache, limit_mib=config.pictures.cache_mib)

@@ -21,7 +21,6 @@ from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
-    "braceexpand": "shards",
     "jinja2": "train",
     "matplotlib": "train",
     "ncnn": "ncnn",
@@ -35,7 +34,6 @@ EXTRAS = {  # package -> the extra that brings it
     "torch_fidelity": "evaluate",
     "torchvision": "train",
     "uvicorn": "web",
-    "webdataset": "shards",
 }
 
 app = typer.Typer(

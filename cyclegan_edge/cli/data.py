@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from cyclegan_edge.cli.console import console, progress_bar, track
+from cyclegan_edge.cli.console import console, counting, track
 
 if TYPE_CHECKING:
-    from cyclegan_edge.train.data.check import Report
+    from cyclegan_edge.train.data.check import DataCheck, FolderCheck
 
 _SHOWN = 10  # sentences of a kind
 
@@ -40,23 +40,19 @@ def check(
     The exit code is 1 when something should be fixed.
     """
     from cyclegan_edge.train.data.check import check as look
+    from cyclegan_edge.train.data.check import write_json
 
-    with progress_bar() as bar:
-        task = bar.add_task("reading", note="", total=None)
-        report = look(
-            folder,
-            size=size,
-            workers=_cores(),
-            report=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    console.print(_table(report))
-    _print_some(report.problems, "[red]fix:[/red]")
-    _print_some(report.warnings, "[yellow]warning:[/yellow]")
+    with counting("reading") as on_progress:
+        found = look(folder, size=size, workers=_cores(), on_progress=on_progress)
+    console.print(_table(found))
+    _print_some(found.problems, "[red]fix:[/red]")
+    _print_some(found.warnings, "[yellow]warning:[/yellow]")
     if json:
-        _write_json(report, json)
-    if report.problems or (strict and report.warnings):
+        write_json(found, json)
+        console.print(f"All of it is in [bold]{escape(str(json))}[/bold].")
+    if found.problems or (strict and found.warnings):
         raise typer.Exit(1)
-    console.print("Nothing has to be fixed.")
+    console.print("Nothing needs fixing.")
 
 
 @data.command()
@@ -65,24 +61,16 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder to write; must not hold anything else.")],
     shard_mb: Annotated[int, typer.Option(help="MiB a shard holds at most.")] = 256,
     format: Annotated[  # noqa: A002  # the option's name
-        Literal["keep", "jpeg"], typer.Option(help="Keep files as they are, or make JPEGs of those that are none.")
+        Literal["keep", "jpeg"], typer.Option(help="Keep files as they are, or convert other formats to JPEG.")
     ] = "keep",
 ) -> None:
     """Pack the pictures of DIR into WebDataset shards, for data that is read over a network or larger than a disk."""
     from cyclegan_edge.train.data.pack import pack as write
 
-    with progress_bar() as bar:
-        task = bar.add_task("packing", note="", total=None)
-        packed = write(
-            folder,
-            out,
-            shard_mb=shard_mb,
-            to=format,
-            workers=_cores(),
-            report=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with counting("packing") as on_progress:
+        packed = write(folder, out, shard_mb=shard_mb, to=format, workers=_cores(), on_progress=on_progress)
     _print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
-    size = sum(shard.size for shard in packed.shards)
+    size = sum(shard.bytes for shard in packed.shards)
     of_a, of_b = (sum(shard.counts[domain] for shard in packed.shards) for domain in ("trainA", "trainB"))
     console.print(
         f"{of_a} pictures of A and {of_b} of B, {size / (1 << 20):.1f} MiB, are in "
@@ -114,17 +102,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _table(report: "Report") -> Table:
-    table = Table("folder", "readable", "corrupt", "truncated", "smallest", "median", "largest")
-    for heading in (f"below {report.size} px", "greyscale", "transparent"):
-        table.add_column(heading)
-    for folder in report.folders:
-        truncated = sum(broken.truncated for broken in folder.corrupt)
-        sizes = [f"{width}x{height}" for width, height in folder.sizes] or ["-"] * 3
-        counts = (len(folder.pictures), len(folder.corrupt), truncated)
-        oddities = (folder.small, folder.grey, folder.transparent)
-        table.add_row(folder.name, *map(str, counts), *sizes, *map(str, oddities))
+def _table(found: "DataCheck") -> Table:
+    """A column for each folder, so that it fits into 80 characters."""
+    table = Table("", *(Column(folder.name, justify="right") for folder in found.folders))
+    measures = ("readable", "corrupt", "truncated", "smallest", "median", "largest")
+    oddities = (f"below {found.size} px", "greyscale", "transparent")
+    for row in zip((*measures, *oddities), *map(_column, found.folders), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _column(folder: "FolderCheck") -> list[str]:
+    counts = len(folder.pictures), len(folder.corrupt), sum(broken.truncated for broken in folder.corrupt)
+    sizes = [f"{width}x{height}" for width, height in folder.sizes] or ["-"] * 3
+    oddities = folder.small, len(folder.grey), len(folder.transparent)
+    return [*map(str, counts), *sizes, *map(str, oddities)]
 
 
 def _print_some(sentences: Iterable[str], mark: str) -> None:
@@ -133,17 +125,3 @@ def _print_some(sentences: Iterable[str], mark: str) -> None:
         console.print(f"{mark} {escape(sentence)}")
     if len(listed) > _SHOWN:
         console.print(f"{mark} and {len(listed) - _SHOWN} more.")
-
-
-def _write_json(report: "Report", path: Path) -> None:
-    from json import dumps
-
-    from cyclegan_edge.errors import SinkError
-    from cyclegan_edge.files import atomic_file
-
-    try:
-        with atomic_file(path) as partial:
-            partial.write_text(dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
-    console.print(f"All of it is in [bold]{escape(str(path))}[/bold].")

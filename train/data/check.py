@@ -8,19 +8,22 @@ codec is another picture. Every file is decoded once, and only its measures are 
 """
 
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from cyclegan_edge.errors import DataError, ImageError, TruncatedError
+from cyclegan_edge.errors import DataError, ImageError, SinkError, TruncatedError
+from cyclegan_edge.files import atomic_file
 from cyclegan_edge.images import inspect_image, list_images, read_encoded
-from cyclegan_edge.train.data.pairs import MIN_PICTURES
+from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, ProgressCallback, ignore_progress
 
-FOLDERS = ("trainA", "trainB", "testA", "testB")
+FOLDERS = (*DOMAINS, "testA", "testB")
 SCHEMA = 1  # of `as_json`
 
 
@@ -46,51 +49,50 @@ class Corrupt:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderReport:
-    """One of `FOLDERS`."""
+class FolderCheck:
+    """What is in one of `FOLDERS`."""
 
     name: str
     pictures: tuple[Measured, ...]  # the readable ones, by name
     corrupt: tuple[Corrupt, ...]
     ignored: tuple[Path, ...]  # files of other kinds and subfolders, which nothing reads
     small: int  # pictures with a side below `size`
-    sizes: tuple[tuple[int, int], ...] = field(init=False)  # width, height of the smallest, median, largest by area
-
-    def __post_init__(self) -> None:
-        by_area = sorted(((p.width, p.height) for p in self.pictures), key=lambda size: (size[0] * size[1], size))
-        picked = (by_area[0], by_area[(len(by_area) - 1) // 2], by_area[-1]) if by_area else ()
-        object.__setattr__(self, "sizes", picked)
 
     @property
-    def grey(self) -> int:
-        """How many pictures have no colour."""
-        return sum(picture.grey for picture in self.pictures)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of the smallest, median and largest picture by area; empty without pictures."""
+        sizes = sorted(((p.width, p.height) for p in self.pictures), key=lambda size: (size[0] * size[1], size))
+        return (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]) if sizes else ()
 
     @property
-    def transparent(self) -> int:
-        """How many pictures are composited over white."""
-        return sum(picture.transparent for picture in self.pictures)
+    def grey(self) -> list[Path]:
+        """The pictures without colour."""
+        return [picture.path for picture in self.pictures if picture.grey]
+
+    @property
+    def transparent(self) -> list[Path]:
+        """The pictures that are composited over white."""
+        return [picture.path for picture in self.pictures if picture.transparent]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DataCheck:
     """What `check` found."""
 
     data: Path
     size: int  # px, the crop that pictures were measured against
-    folders: tuple[FolderReport, ...]
+    folders: tuple[FolderCheck, ...]
     duplicates: tuple[tuple[Path, ...], ...]  # the same picture more than once in one folder
     leaks: tuple[tuple[Path, ...], ...]  # the same picture in several folders
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What should be fixed, a sentence each; none when there is nothing."""
-        found = {folder.name: folder for folder in self.folders}
+        readable = dict.fromkeys(DOMAINS, 0) | {folder.name: len(folder.pictures) for folder in self.folders}
         few = [
-            f"{name} holds {len(found[name].pictures) if name in found else 0} readable pictures, "
-            f"expected at least {MIN_PICTURES}; add JPEG or PNG files."
-            for name in FOLDERS[:2]
-            if name not in found or len(found[name].pictures) < MIN_PICTURES
+            f"{name} holds {readable[name]} readable pictures, expected at least {MIN_PICTURES}; add JPEG or PNG files."
+            for name in DOMAINS
+            if readable[name] < MIN_PICTURES
         ]
         corrupt = [broken.reason for folder in self.folders for broken in folder.corrupt]
         leaks = [
@@ -100,9 +102,20 @@ class Report:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What may be meant, a sentence each."""
+        """What may be intended, a sentence each."""
+        counted = [
+            (count, f"{folder.name} holds {sentence}")
+            for folder in self.folders
+            for count, sentence in (
+                (not folder.pictures, "no readable picture."),
+                (folder.small, f"{folder.small} smaller than {self.size} px; they are enlarged."),
+                (len(folder.grey), f"{len(folder.grey)} greyscale; a model learns to drop colours from them."),
+                (len(folder.transparent), f"{len(folder.transparent)} transparent; white shows through."),
+                (len(folder.ignored), f"{len(folder.ignored)} files or folders that nothing reads."),
+            )
+        ]
         twice = [f"{self._names(group)} are the same picture; it is learned more often." for group in self.duplicates]
-        return (*(sentence for folder in self.folders for sentence in self._oddities(folder)), *twice)
+        return (*(sentence for count, sentence in counted if count), *twice)
 
     def as_json(self) -> dict[str, object]:
         """Everything as plain values; file names are relative to the folder that was checked."""
@@ -119,36 +132,17 @@ class Report:
                     ],
                     "sizes": dict(zip(("smallest", "median", "largest"), map(list, folder.sizes), strict=False)),
                     "smaller_than_size": folder.small,
-                    "greyscale": [self._name(picture.path) for picture in folder.pictures if picture.grey],
-                    "transparent": [self._name(picture.path) for picture in folder.pictures if picture.transparent],
-                    "ignored": [self._name(path) for path in folder.ignored],
+                    "greyscale": list(map(self._name, folder.grey)),
+                    "transparent": list(map(self._name, folder.transparent)),
+                    "ignored": list(map(self._name, folder.ignored)),
                 }
                 for folder in self.folders
             },
-            "duplicates": [[self._name(path) for path in group] for group in self.duplicates],
-            "leaks": [[self._name(path) for path in group] for group in self.leaks],
+            "duplicates": [list(map(self._name, group)) for group in self.duplicates],
+            "leaks": [list(map(self._name, group)) for group in self.leaks],
             "problems": list(self.problems),
             "warnings": list(self.warnings),
         }
-
-    def _oddities(self, folder: FolderReport) -> list[str]:
-        return [
-            sentence
-            for count, sentence in (
-                (len(folder.pictures) == 0, f"{folder.name} holds no readable picture."),
-                (folder.small, f"{folder.name} holds {folder.small} smaller than {self.size} px; they are enlarged."),
-                (
-                    folder.grey,
-                    f"{folder.name} holds {folder.grey} greyscale; a model learns to drop colours from them.",
-                ),
-                (folder.transparent, f"{folder.name} holds {folder.transparent} transparent; white shows through."),
-                (
-                    len(folder.ignored),
-                    f"{folder.name} holds {len(folder.ignored)} files or folders that nothing reads.",
-                ),
-            )
-            if count
-        ]
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.data).as_posix()
@@ -158,33 +152,35 @@ class Report:
 
 
 def check(
-    data: Path,
-    *,
-    size: int = 256,
-    workers: int = 2,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
+    data: Path, *, size: int = 256, workers: int = 2, on_progress: ProgressCallback = ignore_progress
+) -> DataCheck:
     """Decode every picture of the folders of `data` that are there, in `workers` threads.
 
-    `size` is the side of the training crop in px; `report` hears of the count done and in all.
-
-    Raises DataError when none of the folders is there.
+    `size` is the side of the training crop in px. Raises DataError when none of the folders is there.
     """
     listed = {name: list_images(data / name) for name in FOLDERS if (data / name).is_dir()}
     if not listed:
         raise DataError(f"{data} has none of {', '.join(FOLDERS)}; name the folder that holds trainA and trainB.")
     files = [path for paths in listed.values() for path in paths]
-    looks: list[Measured | Corrupt] = []
+    measures: list[Measured | Corrupt] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for look in pool.map(_look, files):
-            looks.append(look)
-            report(len(looks), len(files))
-    folders = tuple(_folder(data / name, paths, looks, size) for name, paths in listed.items())
-    duplicates, leaks = _same(folders)
-    return Report(data, size, folders, duplicates, leaks)
+        for measured in pool.map(_measure, files):
+            measures.append(measured)
+            on_progress(len(measures), len(files))
+    folders = tuple(_check_folder(data / name, measures, size) for name in listed)
+    return DataCheck(data, size, folders, *_find_same(folders))
 
 
-def _look(path: Path) -> Measured | Corrupt:
+def write_json(found: DataCheck, path: Path) -> None:
+    """Everything that was found, as JSON, whole or not at all. Raises SinkError when the disk refuses."""
+    try:
+        with atomic_file(path) as partial:
+            partial.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+
+
+def _measure(path: Path) -> Measured | Corrupt:
     try:
         rgb, transparent = inspect_image(read_encoded(path), str(path))
     except ImageError as error:
@@ -196,28 +192,24 @@ def _look(path: Path) -> Measured | Corrupt:
     return Measured(path, width, height, grey, transparent, digest.digest())
 
 
-def _folder(folder: Path, listed: Sequence[Path], looks: Sequence[Measured | Corrupt], size: int) -> FolderReport:
-    here = [look for look in looks if look.path.parent == folder]
-    pictures = tuple(look for look in here if isinstance(look, Measured))
-    known = set(listed)
-    others = sorted(path for path in folder.iterdir() if path not in known and not path.name.startswith("."))
-    return FolderReport(
+def _check_folder(folder: Path, measures: Sequence[Measured | Corrupt], size: int) -> FolderCheck:
+    here = {measured.path: measured for measured in measures if measured.path.parent == folder}
+    pictures = tuple(measured for measured in here.values() if isinstance(measured, Measured))
+    return FolderCheck(
         folder.name,
         pictures,
-        corrupt=tuple(look for look in here if isinstance(look, Corrupt)),
-        ignored=tuple(others),
+        corrupt=tuple(measured for measured in here.values() if isinstance(measured, Corrupt)),
+        ignored=tuple(sorted(p for p in folder.iterdir() if p not in here and not p.name.startswith("."))),
         small=sum(min(picture.width, picture.height) < size for picture in pictures),
     )
 
 
-def _same(folders: Sequence[FolderReport]) -> tuple[tuple[tuple[Path, ...], ...], tuple[tuple[Path, ...], ...]]:
+def _find_same(folders: Sequence[FolderCheck]) -> tuple[tuple[tuple[Path, ...], ...], tuple[tuple[Path, ...], ...]]:
     """Groups of equal pictures: those within one folder, and those that cross folders."""
     by_content: dict[bytes, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder in folders:
         for picture in folder.pictures:
             by_content[picture.content][folder.name].append(picture.path)
     within = [tuple(paths) for places in by_content.values() for paths in places.values() if len(paths) > 1]
-    across = [
-        tuple(path for paths in places.values() for path in paths) for places in by_content.values() if len(places) > 1
-    ]
+    across = [tuple(chain(*places.values())) for places in by_content.values() if len(places) > 1]
     return tuple(within), tuple(across)

@@ -63,7 +63,7 @@ def find_pictures(
 
     Raises DataError when a folder is missing or fewer than two readable pictures are left in it.
     """
-    listed = {domain: _list(data, domain) for domain in DOMAINS}
+    listed = {domain: list_domain(data, domain) for domain in DOMAINS}
     files = [path for paths in listed.values() for path in paths]
     problems: dict[Path, str] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -77,6 +77,17 @@ def find_pictures(
     return PictureFolders(kept["trainA"], kept["trainB"], tuple(problems.items()))
 
 
+def list_domain(data: Path, domain: str) -> list[Path]:
+    """The picture files of one domain, by name. Raises DataError when its folder is missing."""
+    folder = data / domain
+    if not folder.is_dir():
+        raise DataError(
+            f"{data} has no folder {domain}, expected trainA and trainB with the pictures of the two domains; "
+            f"name the folder that holds them, or make one with `cyclegan-edge data scenes --out scenes`."
+        )
+    return list_images(folder)
+
+
 def require_pictures(folder: Path, count: int, problems: Sequence[str]) -> None:
     """Raise DataError when a folder has fewer than two readable pictures, with the reasons why others are not."""
     if count < MIN_PICTURES:
@@ -85,16 +96,6 @@ def require_pictures(folder: Path, count: int, problems: Sequence[str]) -> None:
             f"{folder} holds {count} readable pictures, expected at least {MIN_PICTURES}; "
             f"add JPEG or PNG files{reasons}."
         )
-
-
-def _list(data: Path, domain: str) -> Sequence[Path]:
-    folder = data / domain
-    if not folder.is_dir():
-        raise DataError(
-            f"{data} has no folder {domain}, expected trainA and trainB with the pictures of the two domains; "
-            f"name the folder that holds them, or make one with `cyclegan-edge data scenes --out scenes`."
-        )
-    return list_images(folder)
 
 
 def _problem(read: Read, path: Path) -> str | None:

@@ -3,9 +3,8 @@
 The crops of pair number p depend on the seed and p alone, as the pair does.
 """
 
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -16,6 +15,7 @@ from cyclegan_edge.contract import Picture
 from cyclegan_edge.preprocess import resize_crop
 from cyclegan_edge.train.data.crops import LUMA, Crops
 from cyclegan_edge.train.data.pairs import Pair, Pairs
+from cyclegan_edge.train.data.threads import map_ahead
 
 _AHEAD = 2  # batches that lie ready while one is used
 
@@ -51,24 +51,11 @@ def batches(
     """Batches from pair number `start` on, without end, as `load_batch` makes them, made ahead in `workers` threads.
 
     Each process gets its share of every `batch` pairs: as many as all others, those of `rank`.
-    Decoding and resizing release the GIL, so threads do: nothing is pickled, and a crash here is an exception there.
     """
     share = batch // world_size
     stream = pairs.stream(start)
     wanted = iter(lambda: list(islice(stream, batch))[rank * share : (rank + 1) * share], [])
-    if workers == 0:
-        for chosen in wanted:
-            yield load_batch(chosen, crops, pin=pin)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
-    waiting: deque[Future[PairBatch]] = deque()
-    try:
-        for chosen in wanted:
-            waiting.append(pool.submit(load_batch, chosen, crops, pin=pin))
-            if len(waiting) == workers + _AHEAD:
-                yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from map_ahead(partial(load_batch, crops=crops, pin=pin), wanted, workers=workers, ahead=_AHEAD)
 
 
 class _DomainBatch:

@@ -1,44 +1,36 @@
-"""Pairs from shards: data larger than memory or disk, in an order that is a function of (seed, epoch) alone.
+"""Pairs from shards: data larger than memory or disk, in an order that is a function of the seed alone.
 
 Each domain is an endless stream of its own. In every epoch of it the shards come in another order, and their pictures
 go through a shuffle buffer: every picture comes once, and picture number k of the epoch is one of the first k + buffer.
 Pair p is the p-th picture of the stream of A with the p-th of the stream of B; the smaller domain starts over sooner.
 
-    memory    the encoded pictures of both buffers; nothing is decoded before it is asked for
-    reading   one pass over the shards an epoch for each domain; in files, only the bytes of its own pictures
-    start=p   the order needs no pictures, so it is replayed on numbers (about a second for a million); then only the
-              shards are opened that hold a picture still to come, those of the buffer again, at most `buffer` of them
+The buffer holds numbers, not pictures, and an epoch is drawn at once (a second and 8 MB for a million pictures). So
+pair p is read where it lies, whatever was read before; it only makes those that come together lie near each other.
 """
 
 import random
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
 
 from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError, ImageError
 from cyclegan_edge.images import decode_image
-from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair
+from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair, WarningCallback, ignore_warning
 from cyclegan_edge.train.data.shard_index import Shard, find_shards
-from cyclegan_edge.train.data.tars import entries
+from cyclegan_edge.train.data.tars import find_pictures_in, read_picture
 
-BUFFER = 256  # pictures: 5 MB for those of 20 kB, 1.3 GB for those of 5 MB, twice
+BUFFER = 256  # pictures; it decides the order, as the seed does
 
 _SUBSTITUTES = 8  # pictures that are tried in place of a damaged one
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    name: str  # shard and entry
-    data: bytes
-
-
 class ShardPairs:
-    """Pairs of two domains. Safe to use from several threads, each stream from one; so is what the streams yield."""
+    """Pairs of two domains. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -46,145 +38,106 @@ class ShardPairs:
         *,
         seed: int,
         buffer: int = BUFFER,
-        warn: Callable[[str], None] = lambda sentence: None,
+        on_warning: WarningCallback = ignore_warning,
     ) -> None:
-        """`buffer` is how many encoded pictures of each domain are kept; it decides the order, as `seed` does.
+        """`on_warning` gets one sentence for each damaged picture, from whichever thread asked for it.
 
-        `warn` hears one sentence for each damaged picture, from whichever thread asked for it.
-
-        Raises DataError when a domain has fewer than two pictures, or the buffer no room.
+        Raises DataError when a domain has fewer than two pictures.
         """
-        if buffer < 1:
-            raise DataError(
-                f"The shuffle buffer has room for {buffer} pictures, expected at least 1; 1 does not shuffle."
-            )
         self.counts = {domain: sum(shard.counts[domain] for shard in shards) for domain in DOMAINS}
-        for domain, count in self.counts.items():
-            if count < MIN_PICTURES:
+        for domain, found in self.counts.items():
+            if found < MIN_PICTURES:
                 raise DataError(
-                    f"The shards hold {count} pictures of {domain}, expected at least {MIN_PICTURES}; "
+                    f"The shards hold {found} pictures of {domain}, expected at least {MIN_PICTURES}; "
                     f"their names must lead through a folder {domain}, as in {domain}/1.jpg."
                 )
         self._shards = tuple(shards)
         self._seed = seed
         self._buffer = buffer
-        self._warn = warn
+        self._spans = lru_cache(maxsize=None)(self._find_spans)  # 16 bytes a picture
+        self._order = lru_cache(maxsize=4)(self._draw_order)  # of both domains, and at the end of an epoch the next
+        self._on_warning = on_warning
         self._damaged: set[str] = set()
         self._lock = threading.Lock()
 
     @classmethod
-    def open(
-        cls, data: str, *, seed: int, buffer: int = BUFFER, warn: Callable[[str], None] = lambda sentence: None
-    ) -> "ShardPairs":
+    def open(cls, data: str, *, seed: int, on_warning: WarningCallback = ignore_warning) -> "ShardPairs":
         """The pairs of what `data` names, see `find_shards`."""
-        return cls(find_shards(data, warn=warn), seed=seed, buffer=buffer, warn=warn)
+        return cls(find_shards(data, on_warning=on_warning), seed=seed, on_warning=on_warning)
 
     def __len__(self) -> int:
         """Pairs in an epoch: as many as the larger domain has pictures."""
         return max(self.counts.values())
 
-    @property
-    def damaged(self) -> int:
-        """How many damaged pictures were met so far."""
-        return len(self._damaged)
+    def stream(self, start: int) -> Iterator[Pair]:
+        """Every pair from position `start` on, without end.
 
-    def stream(self, start: int, *, step: int = 1) -> Generator[Pair, None, None]:
-        """Every `step`-th pair from position `start` on, without end: (position, decode A, decode B).
-
-        The decoders give uint8 (H, W, 3) RGB. A damaged picture is replaced by the next sound one of its stream, so
-        that every other pair stays what it is; DataError when the next seven are damaged too.
-
-        Raises DataError when a shard cannot be read or holds other pictures than it was counted with.
+        A damaged picture is replaced by the next sound one of its stream, so that every other pair stays what it is;
+        decoding raises DataError when the next seven are damaged too, or a shard cannot be read.
         """
-        with closing(self._pictures(DOMAINS[0], start)) as ours, closing(self._pictures(DOMAINS[1], start)) as theirs:
-            for position, (a, b) in enumerate(zip(ours, theirs, strict=True), start):
-                if (position - start) % step == 0:
-                    yield Pair(position, partial(self._decode, a), partial(self._decode, b))
+        for position in count(start):
+            yield Pair(position, *(partial(self._decode, domain, position) for domain in DOMAINS))
 
-    def _pictures(self, domain: str, start: int) -> Generator[tuple[_Encoded, ...], None, None]:
-        """The stream of a domain from `start` on: each picture with those that would stand in for it."""
-        ahead: deque[_Encoded] = deque(maxlen=_SUBSTITUTES)
-        epoch, skip = divmod(start, self.counts[domain])
-        while True:
-            with closing(self._epoch(domain, epoch, skip)) as pictures:
-                for picture in pictures:
-                    ahead.append(picture)
-                    if len(ahead) == _SUBSTITUTES:
-                        yield tuple(ahead)
-            epoch, skip = epoch + 1, 0
-
-    def _epoch(self, domain: str, epoch: int, skip: int) -> Generator[_Encoded, None, None]:
-        """The pictures of one epoch but for the first `skip`."""
-        generator = random.Random(f"{self._seed}/{epoch}/{domain}")
-        holding = [shard for shard in self._shards if shard.counts[domain]]
-        shards = sorted(holding, key=lambda shard: generator.random())
-        inside: list[int] = []
-        order = shuffled(self.counts[domain], self._buffer, generator, inside)
-        for _ in islice(order, skip):
-            pass
-        entered, again = skip + len(inside), frozenset(inside)
-        read: dict[int, _Encoded] = {}
-        with closing(_numbered(shards, domain, lambda number: number >= entered or number in again)) as arriving:
-            for number in order:
-                while number not in read:
-                    arrived, picture = next(arriving)
-                    read[arrived] = picture
-                yield read.pop(number)
-
-    def _decode(self, pictures: tuple[_Encoded, ...]) -> Picture:
-        for picture in pictures:
+    def _decode(self, domain: str, position: int) -> Picture:
+        names: list[str] = []
+        for candidate in range(position, position + _SUBSTITUTES):
+            epoch, place = divmod(candidate, self.counts[domain])
+            shard, number = self._order(domain, epoch)[place]
+            offset, size = self._spans(shard)[domain][number].tolist()
+            name, data = read_picture(self._shards[shard].location, (offset, size))
             try:
-                return decode_image(picture.data, picture.name)
+                return decode_image(data, name)
             except ImageError as error:
-                with self._lock:
-                    if picture.name not in self._damaged:
-                        self._damaged.add(picture.name)
-                        self._warn(str(error))
+                names.append(name)
+                self._warn_once(name, str(error))
         raise DataError(
-            f"{len(pictures)} pictures in a row are damaged, {pictures[0].name} first; "
+            f"{len(names)} pictures in a row are damaged, {names[0]} first; "
             f"pack the shards again, `cyclegan-edge data pack` leaves damaged ones out."
         )
 
+    def _draw_order(self, domain: str, epoch: int) -> npt.NDArray[np.int32]:
+        """(n, 2): the shard of every picture of a domain and its number there, in the order of an epoch."""
+        generator = random.Random(f"{self._seed}/{epoch}/{domain}")
+        counts = {number: shard.counts[domain] for number, shard in enumerate(self._shards) if shard.counts[domain]}
+        drawn = sorted(counts, key=lambda number: generator.random())
+        arriving = [np.stack([np.full(counts[shard], shard), np.arange(counts[shard])], axis=1) for shard in drawn]
+        order = np.fromiter(shuffled(self.counts[domain], self._buffer, generator), np.int64)
+        return np.concatenate(arriving).astype(np.int32)[order]
 
-def shuffled(count: int, buffer: int, generator: random.Random, inside: list[int]) -> Iterator[int]:
-    """The numbers below `count` through a shuffle buffer, which is `inside`: whoever holds it sees what waits there.
+    def _find_spans(self, number: int) -> dict[str, npt.NDArray[np.int64]]:
+        """domain -> (n, 2): offset and size of each of its pictures in a shard."""
+        shard = self._shards[number]
+        spans = find_pictures_in(shard.location)
+        for domain, expected in shard.counts.items():
+            if len(spans[domain]) != expected:
+                raise DataError(
+                    f"The shard {shard.location} holds {len(spans[domain])} pictures of {domain}, but was counted with "
+                    f"{expected}; copy or pack it again, with its index."
+                )
+        return {domain: np.array(found, np.int64).reshape(-1, 2) for domain, found in spans.items()}
+
+    def _warn_once(self, name: str, sentence: str) -> None:
+        with self._lock:
+            if name not in self._damaged:
+                self._damaged.add(name)
+                self._on_warning(sentence)
+
+
+def shuffled(count: int, buffer: int, generator: random.Random) -> Iterator[int]:
+    """The numbers below `count` through a shuffle buffer.
 
     Only `generator.random` is used: the one method whose numbers are the same in every version of Python.
     """
+    waiting: list[int] = []
     for number in range(count):
-        inside.append(number)
-        if len(inside) >= buffer:
-            yield _take(inside, generator)
-    while inside:
-        yield _take(inside, generator)
+        waiting.append(number)
+        if len(waiting) >= buffer:
+            yield _take(waiting, generator)
+    while waiting:
+        yield _take(waiting, generator)
 
 
-def _take(inside: list[int], generator: random.Random) -> int:
-    place = int(generator.random() * len(inside))
-    inside[place], inside[-1] = inside[-1], inside[place]
-    return inside.pop()
-
-
-def _numbered(
-    shards: Sequence[Shard], domain: str, wanted: Callable[[int], bool]
-) -> Generator[tuple[int, _Encoded], None, None]:
-    """The wanted pictures of a domain with their numbers, counted through `shards` in this order."""
-    first = 0
-    for shard in shards:
-        count = shard.counts[domain]
-        places = {number - first for number in range(first, first + count) if wanted(number)}
-        if places:
-            with closing(entries(shard.location, partial(_is_one_of, domain, frozenset(places)))) as found:
-                for entry in islice(found, len(places)):  # the rest of the shard is not read
-                    places.remove(entry.place)
-                    yield first + entry.place, _Encoded(f"{shard.location}:{entry.name}", entry.data)
-        if places:
-            raise DataError(
-                f"The shard {shard.location} holds fewer than the {count} pictures of {domain} "
-                f"it was counted with; copy or pack it again, with its index."
-            )
-        first += count
-
-
-def _is_one_of(wanted: str, places: frozenset[int], domain: str, place: int) -> bool:
-    return domain == wanted and place in places
+def _take(waiting: list[int], generator: random.Random) -> int:
+    place = int(generator.random() * len(waiting))
+    waiting[place], waiting[-1] = waiting[-1], waiting[place]
+    return waiting.pop()

@@ -1,149 +1,165 @@
-"""What a shard is: a tar file of encoded pictures, read from front to back, at a path or over HTTP.
+"""A shard is an uncompressed tar file at a path or an HTTP address; each of its pictures is read where it lies.
 
     trainA/zebra_17.jpg   a picture of domain A: a folder in its name says the domain, its suffix that it is a picture
 
-The library `webdataset` opens shards, over HTTP with curl. Their entries are walked here, because its own reader takes
-entries of any size, compressed and sparse ones too, and takes a damaged header for the end of the shard. Nothing is
-unpacked, decoded or unpickled: an entry is bytes, or it is passed over.
+Nothing is unpacked or unpickled, and whatever a header claims, at most a megabyte of headers or MAX_BYTES of a picture
+is read. An address needs a server that answers range requests, as object storage does. It is read in chunks of 4 MiB,
+of which the last 16 are kept: neighbours in a shard are wanted soon after each other.
 """
 
-import contextlib
+import re
 import tarfile
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO, Any
+import threading
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from cyclegan_edge.errors import DataError, first_line
 from cyclegan_edge.images import MAX_BYTES, SUFFIXES
 from cyclegan_edge.train.data.pairs import DOMAINS
 
-_HEADERS = 1 << 20  # bytes of headers before an entry, and what tarfile reads ahead
-_CURL = {6: "no such host", 7: "no connection", 18: "the transfer broke off", 22: "the server does not give it"}
+BLOCK = 512  # bytes: of a header, and what a member's data is padded to
+
+_CHUNK = 4 << 20  # bytes of one request
+_CHUNKS = 16
+_MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes
+_TIMEOUT = 60  # s without an answer
+_PAUSES = (1.0, 4.0, 16.0, None)  # s before a request is tried again
+
+_LOCKS = [threading.Lock() for _ in range(_CHUNKS)]  # two threads that want the same chunk fetch it once
+
+Span = tuple[int, int]  # offset of a member's data in its shard, and its size, bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One encoded picture of a shard."""
-
-    domain: str  # one of DOMAINS
-    place: int  # how many of its domain lie before it in the shard
-    name: str
-    data: bytes
-
-
-def entries(shard: str, wanted: Callable[[str, int], bool]) -> Generator[Entry, None, None]:
-    """The pictures of a shard, in its order; `wanted` is asked for each with its domain and place.
-
-    What is not wanted costs no memory; in a file it is not read either, over HTTP it is.
+def find_pictures_in(shard: str) -> dict[str, list[Span]]:
+    """domain -> where each of its pictures lies, in the order of the shard; only headers are read, over HTTP all of it.
 
     Raises DataError when the shard is missing, damaged, cut off, compressed, or holds a name that leads out of it.
     """
-    places = dict.fromkeys(DOMAINS, 0)
+    found: dict[str, list[Span]] = {domain: [] for domain in DOMAINS}
     try:
-        with opened(shard) as stream, _opened_tar(stream) as (tar, metered):
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # they would all be kept
-                metered.allow(member.size)
-                domain = _domain(shard, member)
-                if domain is None:
-                    continue
-                place, places[domain] = places[domain], places[domain] + 1
-                if wanted(domain, place):
-                    yield Entry(domain, place, member.name, _read(shard, tar, member))
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-        raise DataError(
-            f"The shard {shard} cannot be read ({first_line(error)}); copy or pack it again, as an uncompressed tar."
-        ) from error
+        for name, offset, size, sparse in _members(shard):
+            if (domain := _domain(shard, name)) is None:
+                continue
+            if sparse or size > MAX_BYTES:
+                raise DataError(
+                    f"{name} in the shard {shard} has {size >> 20} MiB{' with holes' * sparse}, "
+                    f"expected at most {MAX_BYTES >> 20} in one piece; pack the shard without it."
+                )
+            found[domain].append((offset, size))
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise _unreadable(shard, error) from error
+    return found
 
 
-@contextlib.contextmanager
-def opened(location: str) -> Iterator[IO[bytes]]:
-    """A path or an HTTP address as webdataset opens it. Raises OSError."""
-    from webdataset import gopen
-    from webdataset.gopen import set_options
-
-    stream = gopen(location, "rb")
+def read_picture(shard: str, span: Span) -> tuple[str, bytes]:
+    """The name and the encoded bytes of a picture that `find_pictures_in` found. Raises DataError."""
+    offset, size = span
     try:
-        yield stream
-    finally:
-        if set_options(stream, ignore_errors=True):  # curl, which may wait for a server for minutes
-            stream.proc.terminate()
-        stream.close()
+        member = read_at(shard, offset - BLOCK, BLOCK + size)
+        name = _parse_header(member[:BLOCK]).name
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise _unreadable(shard, error) from error
+    return f"{shard}:{name}", member[BLOCK:]
 
 
-@contextlib.contextmanager
-def _opened_tar(stream: IO[bytes]) -> "Iterator[tuple[tarfile.TarFile, _Metered]]":
-    """Files can be skipped in; a pipe is read through."""
-    metered = _Metered(stream)
-    mode = "r:" if getattr(stream, "seekable", lambda: False)() else "r|"
-    with tarfile.open(fileobj=metered, mode=mode, tarinfo=_StrictInfo) as tar:  # type: ignore[call-overload]
-        yield tar, metered
+def read_at(location: str, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on, of a path or an HTTP address; fewer at its end. Raises OSError, ValueError."""
+    if scheme_of(location) is None:
+        with Path(location).open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(size)
+    first, last = offset // _CHUNK, (offset + size - 1) // _CHUNK
+    start = offset - first * _CHUNK
+    return b"".join([_chunk(location, number) for number in range(first, last + 1)])[start : start + size]
 
 
-def _domain(shard: str, member: tarfile.TarInfo) -> str | None:
-    """The domain of a picture; None for any other entry."""
-    path = PurePosixPath(member.name)
+def scheme_of(location: str) -> str | None:
+    """What stands before the colon of an address; None for a path."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", location)
+    return found[1].lower() if found else None
+
+
+def _members(shard: str) -> Iterator[tuple[str, int, int, bool]]:
+    """Name, offset and size of the data of every regular file, and whether it is sparse."""
+    offset, long_name, sparse = 0, "", False
+    while (header := read_at(shard, offset, BLOCK)) != bytes(BLOCK):  # which ends a tar file
+        member = _parse_header(header)
+        data = offset + BLOCK
+        if member.size < 0:
+            raise ValueError("a member has a negative size")
+        offset = data + -(-member.size // BLOCK) * BLOCK
+        if member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):  # about the member that follows
+            if member.size > _MAX_HEADER:
+                raise ValueError("its headers are longer than any picture needs")
+            body = read_at(shard, data, member.size)
+            pax = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", body)
+            name = body.rstrip(b"\0") if member.type == tarfile.GNUTYPE_LONGNAME else pax[1] if pax else b""
+            long_name, sparse = name.decode(errors="replace") or long_name, sparse or b"GNU.sparse" in body
+        elif member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+            if member.isreg():
+                yield long_name or member.name, data, member.size, sparse or member.type == tarfile.GNUTYPE_SPARSE
+            long_name, sparse = "", False
+
+
+def _parse_header(header: bytes) -> tarfile.TarInfo:
+    return tarfile.TarInfo.frombuf(header, "utf-8", "replace")
+
+
+def _domain(shard: str, name: str) -> str | None:
+    """The domain of a picture; None for any other file."""
+    path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(
-            f"The shard {shard} holds the name {member.name!r}, which leads out of it; "
+            f"The shard {shard} holds the name {name!r}, which leads out of it; "
             f"do not trust it, get it from its maker again."
         )
-    if not member.isreg() or path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
         return None
     return next((part for part in path.parts[:-1] if part in DOMAINS), None)
 
 
-def _read(shard: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.issparse() or member.size > MAX_BYTES:
-        raise DataError(
-            f"{member.name} in the shard {shard} has {member.size >> 20} MiB{' of holes' * member.issparse()}, "
-            f"expected at most {MAX_BYTES >> 20} in one piece; pack the shard without it."
-        )
-    content = tar.extractfile(member)
-    return content.read() if content else b""
+def _chunk(address: str, number: int) -> bytes:
+    with _LOCKS[number % len(_LOCKS)]:
+        return _download(address, number)
 
 
-class _StrictInfo(tarfile.TarInfo):
-    """Damaged and missing headers are errors: tarfile takes them for the end, unless they come first."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_StrictInfo":
+@lru_cache(maxsize=_CHUNKS)
+def _download(address: str, number: int) -> bytes:
+    """The `number`-th chunk of what lies at `address`; empty behind its end."""
+    for pause in _PAUSES:
         try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the proper end: a block of zeros
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"no whole tar file: {error}") from error
+            return _request(address, number * _CHUNK)
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, HTTPError) and error.code < 500
+            if refused or pause is None:
+                raise OSError(str(error)) from error
+            time.sleep(pause)
+    raise AssertionError("the last pause is None")
 
 
-class _Metered:
-    """Gives no more bytes than were allowed since the last header, which can claim any length."""
+def _request(address: str, first: int) -> bytes:
+    request = Request(address, headers={"Range": f"bytes={first}-{first + _CHUNK - 1}"})
+    try:
+        with urlopen(request, timeout=_TIMEOUT) as answer:
+            promised = re.fullmatch(rf"bytes {first}-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            if promised is None:
+                raise ValueError("the server does not answer range requests")
+            data: bytes = answer.read(_CHUNK)
+    except HTTPError as error:
+        if error.code == 416:
+            return b""
+        raise
+    if len(data) != min(_CHUNK, int(promised[1]) - first):
+        raise OSError("the transfer broke off")
+    return data
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._left = _HEADERS
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def allow(self, size: int) -> None:
-        self._left = size + _HEADERS
-
-    def read(self, size: int) -> bytes:
-        self._left -= size
-        if self._left < 0:
-            raise OSError("its headers are longer than any picture needs")
-        try:
-            data = self._stream.read(size)
-        except OSError as error:
-            raise self._refusal() or error from error
-        if not data and (refusal := self._refusal()):
-            raise refusal
-        return data
-
-    def _refusal(self) -> OSError | None:
-        """What curl ended with, when the stream comes from curl and that was an error."""
-        process = getattr(self._stream, "proc", None)
-        code = process.wait() if process else 0
-        return OSError(f"curl: {_CURL.get(code, f'error {code}')}") if code else None
+def _unreadable(shard: str, error: Exception) -> DataError:
+    return DataError(
+        f"The shard {shard} cannot be read ({first_line(error)}); copy or pack it again, as an uncompressed tar."
+    )
