@@ -199,30 +199,27 @@ def test_pictures_come_one_by_one_and_no_half_one_is_left(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
+    ("wrong", "facts"),
     [
-        ({"train": 0}, "train is 0, expected 1 to 100000; choose a number in between."),
-        ({"test": 100_001}, "test is 100001, expected 1 to 100000; choose a number in between."),
-        ({"size": 31}, "size is 31, expected 32 to 2048; choose a number in between."),
-        ({"seed": -1}, "seed is -1, expected 0 or more; choose another number."),
+        ({"train": 0}, "train is 0, .* 1 to 100000"),
+        ({"test": 100_001}, "test is 100001, .* 1 to 100000"),
+        ({"size": 31}, "size is 31, .* 32 to 2048"),
+        ({"seed": -1}, "seed is -1, .* 0 or more"),
     ],
 )
 def test_a_data_set_out_of_bounds_is_refused_before_anything_is_written(
-    tmp_path: Path, wrong: dict[str, int], sentence: str
+    tmp_path: Path, wrong: dict[str, int], facts: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=facts):
         write_dataset(tmp_path / "set", **wrong)
 
-    assert str(caught.value) == sentence
     assert not (tmp_path / "set").exists()
 
 
 def test_pictures_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
 
-    with pytest.raises(
-        DataError, match="is not empty, expected an empty folder or none; choose another place or empty"
-    ):
+    with pytest.raises(DataError, match="is not empty"):
         write_dataset(tmp_path)
 
     assert list(files(tmp_path)) == ["holiday.jpg"]
@@ -231,20 +228,18 @@ def test_pictures_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set").write_bytes(b"mine")
 
-    with pytest.raises(DataError, match="is a file, expected a folder or nothing; choose another place"):
+    with pytest.raises(DataError, match="set is a file"):
         write_dataset(tmp_path / "set")
 
 
 def test_a_picture_out_of_bounds_is_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"size is 16x64 px \(height x width\), expected 32 to 2048 each; choose another"
-    ):
+    with pytest.raises(DataError, match=r"16x64 px \(height x width\), .* 32 to 2048"):
         render(0, "summer", size=(16, 64))
-    with pytest.raises(DataError, match="seed is -3, expected 0 or more; choose another number"):
+    with pytest.raises(DataError, match="seed is -3"):
         render(-3, "summer")
-    with pytest.raises(DataError, match=r"pan is -0.5, expected 0 or more picture heights; walk to the right only"):
+    with pytest.raises(DataError, match=r"pan is -0\.5"):
         render(0, "summer", pan=-0.5)
     with pytest.raises(DataError, match="pan is nan"):
         render(0, "summer", pan=float("nan"))
-    with pytest.raises(DataError, match="season is 'autumn', expected 'summer' or 'winter'; choose one of the two"):
+    with pytest.raises(DataError, match=r"'autumn', .*'summer' or 'winter'"):
         render(0, "autumn")  # type: ignore[arg-type]

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles, trees
 from cyclegan_edge.scenes.grove import Tree, mix_bits, standing
-from cyclegan_edge.scenes.landscape import FAR, NEAR, Floats, Ground, Landscape, Season, Survey, smooth
+from cyclegan_edge.scenes.landscape import FAR, NEAR, Ground, Landscape, Season, Survey, smooth
 from cyclegan_edge.scenes.palette import Palette, palette
 from cyclegan_edge.scenes.sky import paint_sky
+from cyclegan_edge.scenes.tiles import Floats
 
 SMALLEST, LARGEST = 32, 2048  # px, sides of a picture
 SLICES = 216
@@ -79,14 +80,11 @@ class Camera:
         self.focal = FOCAL * self.height
         self.eye_row = land.horizon * self.height
         self.survey = Survey(land)
-        self.z = (NEAR * np.exp(_log_distance(np.arange(SLICES, dtype=np.float32)))).astype(np.float32)[
-            :, None
-        ]  # (D, 1)
+        distances = NEAR * np.exp(_log_distance(np.arange(SLICES, dtype=np.float32)))
+        self.z = distances.astype(np.float32)[:, None]  # (D, 1)
         columns = np.arange(self.width, dtype=np.float32) + 0.5
         self.slope_x = ((columns - self.width / 2) / self.focal)[None, :]  # (1, W) X / Z
-        margin = (
-            self.width // 8
-        )  # columns beyond the border on the side of the sun: what throws shadows into the picture
+        margin = self.width // 8  # columns towards the sun: what throws shadows into the picture
         self.left = margin if land.sun[0] < 0 else 0
         wide = (np.arange(self.width + margin, dtype=np.float32) + 0.5 - self.left - self.width / 2) / self.focal
         self.wide_x = self.z * wide  # (D, W + margin)
@@ -94,12 +92,7 @@ class Camera:
         self.clear = np.exp(-self.z / np.float32(land.haze))  # (D, 1) share of light that the air lets through
         self.rows = np.arange(self.height, dtype=np.float32)[:, None] + 0.5  # (H, 1)
         self.column_index = np.broadcast_to(np.arange(self.width, dtype=np.float32), (self.height, self.width)).copy()
-        self.step = land.eye / (
-            1 - land.horizon
-        )  # m that a pan of 1 moves the viewer: what the lower border shows of them
-        self._palettes: dict[Season, Palette] = {}
-        self._stencils: dict[tuple[Season, bool, int], list[Floats]] = {}
-        self._vignette, self._grain = _vignette(size), _grain(size)
+        self.step = land.eye / (1 - land.horizon)  # m that a pan of 1 moves the viewer: what the lower border shows
 
     def frame(self, pan: float = 0.0, season: Season = "summer") -> npt.NDArray[np.uint8]:
         """The view after walking `pan` picture heights to the right: RGB, uint8 (height, width, 3).
@@ -111,9 +104,7 @@ class Camera:
             raise DataError(f"season is {season!r}, expected 'summer' or 'winter'; choose one of the two.")
         if not 0 <= pan < math.inf:
             raise DataError(f"pan is {pan}, expected 0 or more picture heights; walk to the right only.")
-        if season not in self._palettes:
-            self._palettes[season] = palette(self.land, season)
-        colours = self._palettes[season]
+        colours = palette(self.land, season)
         view = pan * self.step
         grove = standing(self.survey, view, self.width / 2 / self.focal)
         height, slices, surface = self._slices(view, colours, grove)
@@ -151,8 +142,7 @@ class Camera:
         steep = np.sqrt(slope_x**2 + slope_z**2)
         weight = survey.materials(x, z, view, ground, steep, (rows, forest[:, seen], needles[:, seen], canopy[:, seen]))
         colour = _mixed(weight, colours.ground)
-        haze = self._haze(colours)
-        for plane, sun, sky, air in zip(colour, colours.sun, colours.sky, haze, strict=False):
+        for plane, sun, sky, air in zip(colour, colours.sun, colours.sky, colours.haze, strict=False):
             plane *= light * (sun + np.float32(0.28) * sky) + np.float32(0.72) * sky
             plane *= self.clear
             plane += (1 - self.clear) * air
@@ -190,9 +180,6 @@ class Camera:
         light[start:] *= 1 - 0.75 * smooth(edge - roof, 0.5, 3.0) * smooth(self.z[start:], 60, 120)
         light *= 1 - 0.45 * smooth(cloud, 1.2 - 1.5 * self.land.cloud_cover, 1.9 - 1.5 * self.land.cloud_cover)
         return np.asarray(light, np.float32)
-
-    def _haze(self, colours: Palette) -> Floats:
-        return np.asarray(0.78 * colours.horizon + 0.22 * colours.zenith, np.float32)
 
     # --- which slice a pixel shows ------------------------------------------------------------------------------
 
@@ -249,7 +236,7 @@ class Camera:
         sun_x, sun_y, sun_z = self.land.sun
         distances = self.z[:, 0]
         for tree in grove:
-            width = tree.height * (0.22 if tree.conifer else 0.33)
+            width = tree.height * (0.22 if tree.kind == "conifer" else 0.33)
             throw = min(tree.height * 0.5 / max(sun_y, 0.2), 14.0)
             x = (tree.x - sun_x * throw) / tree.z * self.focal + self.width / 2
             z = max(tree.z - sun_z * throw, NEAR)
@@ -268,7 +255,7 @@ class Camera:
         tall = tree.height * scale
         foot_x = tree.x * scale + self.width / 2
         foot_y = self.eye_row + scale * (self.land.eye - tree.foot) + 0.02 * tall
-        levels = self._levels(season, tree, colours)
+        levels = trees.coloured(self.land, season, tree.kind, tree.variant)
         level = next((lv for lv in reversed(levels) if lv.shape[0] >= tall), levels[0])
         k = tall / level.shape[0]
         half = level.shape[1] * k / 2
@@ -283,22 +270,12 @@ class Camera:
         clear = float(np.exp(-tree.z / self.land.haze))
         here = (z[upper:lower, left:right] > tree.z * 0.97).astype(np.float32)
         alpha = stamp[..., 3] * here
-        ink = stamp[..., :3] * np.float32(tree.tint * clear) + alpha[..., None] * (1 - clear) * self._haze(colours)
+        ink = stamp[..., :3] * np.float32(tree.tint * clear) + alpha[..., None] * (1 - clear) * colours.haze
         part = image[upper:lower, left:right]
         part *= 1 - alpha[..., None]
         part += ink * here[..., None]
         cover = covered[upper:lower, left:right]
         cover += alpha * (1 - cover)
-
-    def _levels(self, season: Season, tree: Tree, colours: Palette) -> list[Floats]:
-        key = (season, tree.conifer, tree.variant)
-        if key not in self._stencils:
-            stencil = trees.stencils("conifer" if tree.conifer else "broadleaf")[tree.variant]
-            leaf, second = colours.conifer if tree.conifer else colours.broadleaf
-            side = self.land.sun[0]
-            self._stencils[key] = trees.coloured(stencil[0 if season == "summer" else 1], leaf, second, colours.sun,
-                                                 colours.sky, side)  # fmt: skip
-        return self._stencils[key]
 
     # --- water --------------------------------------------------------------------------------------------------
 
@@ -334,10 +311,10 @@ class Camera:
         height, width = self.size
         if image.shape[:2] != self.size:
             image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-        light = cv2.multiply(image, self._vignette, scale=colours.exposure)
+        light = cv2.multiply(image, _vignette(self.size), scale=colours.exposure)
         tone = np.sqrt(light * (1 + 0.12 * light) / (1 + 0.22 * light))
         tone *= 255
         bits = int(mix_bits(self.land.seed, int(pan * 4096), np.zeros(1, np.int64))[0])
         top, left = bits & 255, bits >> 8 & 255
-        tone += self._grain[top : top + height, left : left + width]
+        tone += _grain(self.size)[top : top + height, left : left + width]
         return np.asarray(np.clip(tone, 0, 255, out=tone), np.uint8)

@@ -6,9 +6,9 @@ trainA/ testA/   summer        trainB/ testB/   winter, of other worlds        t
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
+from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError
+from cyclegan_edge.images import write_image
 from cyclegan_edge.scenes.camera import LARGEST, SMALLEST, Camera
 from cyclegan_edge.scenes.landscape import Landscape, Season
 
@@ -33,23 +33,6 @@ def _refuse_bad(out: Path, *, train: int, test: int, size: int, seed: int) -> No
         )
 
 
-def _write(picture: Path, camera: Camera, season: Season) -> Path:
-    """Write one picture under a passing name, then give it its own: whoever looks finds whole pictures only."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(camera.frame(0.0, season), cv2.COLOR_RGB2BGR))
-    passing = picture.with_suffix(".part")
-    try:
-        if not done:
-            raise OSError("OpenCV could not encode it as PNG")
-        passing.write_bytes(encoded.tobytes())
-        passing.replace(picture)
-    except OSError as error:
-        passing.unlink(missing_ok=True)
-        raise DataError(
-            f"{picture} could not be written ({error}); free some space or choose another place."
-        ) from error
-    return picture
-
-
 def write_dataset(out: Path, *, train: int = 200, test: int = 40, size: int = 256, seed: int = 0) -> Iterator[Path]:
     """Fill `out` and yield every picture once it is there: 2 * train + 3 * test of them, PNG, `size` px square.
 
@@ -58,7 +41,7 @@ def write_dataset(out: Path, *, train: int = 200, test: int = 40, size: int = 25
     seed          >= 0; the same seed gives the same bytes, no world is in two folders, but for truthB/ and testA/
 
     The arguments are checked when it is called, the pictures are made as the iterator is advanced.
-    Raises DataError when a number is out of bounds, `out` is not empty or cannot be written.
+    Raises DataError when a number is out of bounds or `out` is not empty, SinkError when it cannot be written.
     """
     _refuse_bad(out, train=train, test=test, size=size, seed=seed)
     return _pictures(out, train=train, test=test, size=size, seed=seed)
@@ -71,15 +54,15 @@ def _pictures(out: Path, *, train: int, test: int, size: int, seed: int) -> Iter
         ("testA", "summer", test),
         ("testB", "winter", test),
     )
-    try:
-        for folder in ("trainA", "trainB", "testA", "testB", "truthB"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{out} could not be made ({error}); choose a place that can be written to.") from error
     for part, (folder, season, count) in enumerate(plan):
         for number in range(count):
             name = f"scene_{number + 1:04d}.png"
             camera = Camera(Landscape.from_seed((seed * len(plan) + part) * MOST + number), (size, size))
-            yield _write(out / folder / name, camera, season)
+            yield _write(out / folder / name, camera.frame(0.0, season))
             if folder == "testA":
-                yield _write(out / "truthB" / name, camera, "winter")
+                yield _write(out / "truthB" / name, camera.frame(0.0, "winter"))
+
+
+def _write(path: Path, picture: Picture) -> Path:
+    write_image(path, picture)
+    return path

@@ -24,7 +24,7 @@ class Tree:
     z: float  # m away
     foot: float  # m, height of the ground it stands on
     height: float  # m
-    conifer: bool
+    kind: trees.Kind
     variant: int  # which stencil
     tint: float  # brightness, 0.8 to 1.2
     flip: bool  # mirrored
@@ -79,8 +79,14 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
     tint, flip = 0.8 + 0.4 * dice(27, 3), dice(31, 1) > 0
     return [
         Tree(
-            float(x[i] - view), float(z[i]), float(foot[at]), float(height[i]), bool(conifer[i]), int(variant[i]),
-            float(tint[i]), bool(flip[i]),
+            x=float(x[i] - view),
+            z=float(z[i]),
+            foot=float(foot[at]),
+            height=float(height[i]),
+            kind="conifer" if conifer[i] else "broadleaf",
+            variant=int(variant[i]),
+            tint=float(tint[i]),
+            flip=bool(flip[i]),
         )
         for at, i in reversed([(at, int(candidate[at])) for at in np.flatnonzero(keep)])
-    ]  # fmt: skip
+    ]

@@ -3,6 +3,7 @@
 Lengths are metres. X runs to the right, Z away from the viewer, heights upwards; the meadow under the viewer is at 0.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +12,8 @@ import numpy.typing as npt
 
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles
+from cyclegan_edge.scenes.tiles import Floats
 
-Floats = npt.NDArray[np.float32]
 View = float | npt.NDArray[np.float64]  # m; an array gives every row its own viewer
 Season = Literal["summer", "winter"]
 Feature = Literal["lake", "road", "fields", "forest"]
@@ -132,23 +133,23 @@ class Survey:
         land = self.land
         wide = self.read(tiles.fbm(), x, z, view, period=3000, place=0)
         local = self.read(tiles.fbm(), x, z, view, period=310, place=2)
-        far = _beyond(z, 400)
+        far = _rows(z, 400)
         local[far] *= smooth(z[far], 2500, 400)[..., None]  # finer than the slices there: it would be mere noise
         height = np.empty_like(x)
         height[:] = -land.drop * smooth(z, NEAR, 75)
         if land.feature == "lake":
             height += 1.3 * smooth(z, 15, 60) * local[..., 0]
-            far = _beyond(z, 150)
+            far = _rows(z, 150)
             height[far] += land.drop * 1.1 * smooth(z[far] + 60 * wide[far][..., 0], 330, 560)
         else:
             height += (0.35 + 2.2 * smooth(z, 30, 250)) * local[..., 0]
-        far = _beyond(z, 180)
+        far = _rows(z, 180)
         rise = land.hills * smooth(z[far], 420 if land.feature == "lake" else 180, 2300)
         height[far] += rise * (0.55 + 0.5 * wide[far][..., 0])
-        far = _beyond(z, 900)
+        far = _rows(z, 900)
         rise = 0.13 * min(land.mountains, 900) * smooth(z[far], 900, 3500)
         height[far] += rise * np.maximum(wide[far][..., 1] + 0.4, 0)
-        far = _beyond(z, 2200)
+        far = _rows(z, 2200)
         if far.start < len(z):
             ridge = self.read(tiles.ridges(), x[far], z[far], view, period=46000, place=4)
             height[far] += land.mountains * smooth(z[far], 2200, 8000) * (0.16 + 0.84 * ridge)
@@ -160,7 +161,7 @@ class Survey:
 
     def cover(self, x: Floats, z: Floats, view: float, ground: Ground) -> tuple[slice, Floats, Floats, Floats]:
         """The rows where forest can be, and for them its share 0..1, that of conifers in it, and the canopy in m."""
-        land, rows = self.land, _beyond(z, 250)
+        land, rows = self.land, _rows(z, 250)
         x, z, height, local = x[rows], z[rows], ground.height[rows], ground.local[rows]
         crowns = self.read(tiles.crowns(), x, z, view, period=420, place=6)
         wish = self.wooded(ground)[rows] - 4 * smooth(z, 400, 250)  # nearer, single trees make the forest
@@ -191,15 +192,15 @@ class Survey:
         if land.feature != "forest":
             self._farm(weight, x, z, view, ground, steep)
         if land.feature == "road":
-            rows = _between(z, 20, 90)
+            rows = _rows(z, 20, 90)
             bend = np.sin((x[rows] + np.float32(view % (160 * np.pi))) * np.float32(1 / 80))
             middle = 46 + 9 * bend + 4 * local[rows][..., 3]
             _paint(weight, rows, "road", smooth(np.abs(z[rows] - middle), 4.2, 3.0))
         if land.feature == "lake":
-            rows = _between(z, NEAR, 2000)
+            rows = _rows(z, NEAR, 2000)
             beach = smooth(height[rows], land.water_level + 0.75, land.water_level + 0.2)
             _paint(weight, rows, "shore", beach * smooth(z[rows], 2000, 900))
-        rows = _beyond(z, 600)
+        rows = _rows(z, 600)
         bare = height[rows] + 80 * local[rows][..., 2]
         _paint(weight, rows, "alpine", smooth(bare, 420, 700))
         _paint(weight, rows, "scree", smooth(bare, 600, 1000))
@@ -214,7 +215,7 @@ class Survey:
 
     def _farm(self, weight: Floats, x: Floats, z: Floats, view: float, ground: Ground, steep: Floats) -> None:
         """Lay fields and hedges over the meadow, in the middle distance where it is flat and low."""
-        rows = _between(z, 90, 5000)
+        rows = _rows(z, 90, 5000)
         patch = self.read(tiles.fields(), x[rows], z[rows] * np.float32(0.6), view, period=2600, place=8)
         farmed = (
             smooth(z[rows] + 25 * ground.local[rows][..., 1], 138, 142)
@@ -228,12 +229,9 @@ class Survey:
         _paint(weight, rows, "broadleaf", farmed * patch[..., 1] * np.float32(0.9))
 
 
-def _beyond(z: Floats, low: float) -> slice:
-    return slice(int(np.searchsorted(z[:, 0], low)), len(z))
-
-
-def _between(z: Floats, low: float, high: float) -> slice:
-    return slice(int(np.searchsorted(z[:, 0], low)), int(np.searchsorted(z[:, 0], high)))
+def _rows(z: Floats, low: float, high: float = math.inf) -> slice:
+    """The rows that lie between two distances."""
+    return slice(*np.searchsorted(z[:, 0], (low, high)).tolist())
 
 
 def _paint(weight: Floats, rows: slice, name: str, share: Floats) -> None:

@@ -4,19 +4,17 @@ Colours are linear RGB, 1 is paper white under full sun; `_srgb` takes the every
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from cyclegan_edge.scenes.landscape import MATERIALS, Landscape, Season
-
-Floats = npt.NDArray[np.float32]
+from cyclegan_edge.scenes.tiles import Floats
 
 
 def _srgb(red: float, green: float, blue: float) -> Floats:
-    return np.asarray(
-        (np.array([red, green, blue], np.float32) / 255) ** 2, np.float32
-    )  # gamma 2, as in the final step of the camera
+    gamma = 2  # as in the final step of the camera
+    return np.asarray((np.array([red, green, blue], np.float32) / 255) ** gamma, np.float32)
 
 
 # material: summer colour, summer contrast of its texture, winter colour, winter contrast
@@ -55,7 +53,13 @@ class Palette:
     broadleaf: tuple[Floats, Floats]  # leaves or twigs, bark or frost
     exposure: float
 
+    @property
+    def haze(self) -> Floats:
+        """What the air itself shines with: far away, everything has this colour."""
+        return np.asarray(0.78 * self.horizon + 0.22 * self.zenith, np.float32)
 
+
+@lru_cache(maxsize=8)
 def palette(land: Landscape, season: Season) -> Palette:
     """The colours of `land` in `season`."""
     seen = [_GROUND[name][:2] if season == "summer" else _GROUND[name][2:] for name in MATERIALS]

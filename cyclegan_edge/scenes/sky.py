@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 
 from cyclegan_edge.scenes import tiles
-from cyclegan_edge.scenes.landscape import Floats, Landscape, smooth
+from cyclegan_edge.scenes.landscape import Landscape, smooth
 from cyclegan_edge.scenes.palette import Palette
+from cyclegan_edge.scenes.tiles import Floats
 
 
 def paint_sky(land: Landscape, colours: Palette, pan: float, size: tuple[int, int], focal: float) -> Floats:

@@ -8,15 +8,17 @@ A stencil is float32 (160, 112, 4), premultiplied by its coverage:
     coverage  0..1
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from cyclegan_edge.scenes.landscape import Landscape, Season
+from cyclegan_edge.scenes.palette import palette
+from cyclegan_edge.scenes.tiles import Floats
+
 Stencil = tuple[Floats, Floats]  # summer, winter: same outline
 HEIGHT, WIDTH = 160, 112  # texels; the foot of the trunk is in the middle of the bottom row
 _SCALE = 2  # painted larger, then averaged down: soft edges
@@ -59,7 +61,7 @@ def _conifer(rng: np.random.Generator) -> Stencil:
             width = int(rng.integers(3, 6))
             for canvas in (summer, winter):
                 _stroke(canvas, start, end, width, [brightness, 0.0])
-                _stroke(canvas, end, (end[0] * 1.0 + 0.06 * reach, end[1] + 3.0), 2, [brightness * 0.6, 0.0])
+                _stroke(canvas, end, (end[0] + 0.06 * reach, end[1] + 3.0), 2, [brightness * 0.6, 0.0])
             if rng.uniform() < 0.8:
                 lift = 1.3
                 middle_x = start[0] + 0.35 * (end[0] - start[0])
@@ -114,18 +116,19 @@ def stencils(kind: Kind) -> tuple[Stencil, ...]:
     return tuple(paint(np.random.default_rng((808, variant))) for variant in range(VARIANTS))
 
 
-def coloured(stencil: Floats, leaf: Floats, second: Floats, sun: Floats, sky: Floats, side: float) -> list[Floats]:
-    """Light a stencil: premultiplied linear RGB and coverage (h, w, 4), then halved again and again to 10 texels.
-
-    leaf, second, sun, sky are (3,) linear RGB; side is -1 (sun from the left) .. 1 (from the right).
-    """
-    even = sky + 0.6 * sun
+@lru_cache(maxsize=24)
+def coloured(land: Landscape, season: Season, kind: Kind, variant: int) -> list[Floats]:
+    """A tree in the light of `land`: premultiplied linear RGB and coverage (h, w, 4), halved again and again."""
+    colours = palette(land, season)
+    leaf, second = colours.conifer if kind == "conifer" else colours.broadleaf
+    even = colours.sky + 0.6 * colours.sun
     matrix = np.zeros((4, 4), np.float32)
     matrix[0, :3], matrix[1, :3] = leaf * even, second * even
-    matrix[2, :3] = 0.5 * (leaf + second) * 0.55 * sun * side
+    matrix[2, :3] = 0.5 * (leaf + second) * 0.55 * colours.sun * land.sun[0]  # from the left or from the right
     matrix[3, 3] = 1
+    stencil = stencils(kind)[variant][0 if season == "summer" else 1]
     levels = [np.asarray(np.maximum(cv2.transform(stencil, matrix.T), 0), np.float32)]
-    while levels[-1].shape[0] > 10:
+    while levels[-1].shape[0] > 10:  # texels
         height, width = levels[-1].shape[:2]
         half = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         levels.append(np.asarray(half, np.float32))
