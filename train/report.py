@@ -243,7 +243,7 @@ def _flatten(values: object, names: tuple[str, ...]) -> Iterator[tuple[str, str]
         for name, value in values.items():
             yield from _flatten(value, (*names, str(name)))
     elif values is not None:
-        text = _short(values) if isinstance(values, float) else str(values)
+        text = _short(values) if isinstance(values, float) else str(values).strip("[]")
         yield ".".join(names)[:_LENGTH], text if len(text) <= _LENGTH else f"{text[:_LENGTH]}…"
 
 
