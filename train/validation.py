@@ -52,12 +52,10 @@ class Validator:
 def _reference(config: TrainConfig, sets: PictureSets, device: torch.device) -> Any:
     if config.output.metric not in ("fid", "kid"):
         return None
-    from cyclegan_edge.train.evaluate.features import inception, scripted  # torch-fidelity: only when needed
+    from cyclegan_edge.train.evaluate.features import open_network  # torch-fidelity: only when needed
     from cyclegan_edge.train.evaluate.quality import reference_of
 
-    features = config.output.features
-    network = scripted(features, size=config.size, device=device) if features else inception(device)
-    return reference_of(network, sets)
+    return reference_of(open_network(config.output.features, size=config.size, device=device), sets)
 
 
 def _flat(quality: Quality) -> dict[str, float]:

@@ -30,6 +30,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
+from cyclegan_edge.contract import Batch, Picture
 from cyclegan_edge.errors import FeatureError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.train.evaluate.picture_generator import undisturbed
@@ -44,7 +45,6 @@ FEW = 10_000  # pictures, below which FID's authors advise against comparing it
 KID_SUBSETS, KID_SUBSET = 100, 1000  # how many subsets and the most pictures in one: torch-fidelity's own
 BATCH = 16  # pictures that go through the network at once
 
-Picture = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
 
@@ -56,7 +56,7 @@ class FeatureNetwork:
     sha256: str  # of the file with its weights
     dimension: int  # D
     takes: str  # how the network gets the values: "uint8 0..255" or "float32 0..1"
-    run: Callable[[Picture], Features]
+    run: Callable[[Batch], Features]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +111,7 @@ def inception(device: torch.device) -> FeatureNetwork:
     network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=io.BytesIO(content))
     network.to(device)
 
-    def run(pictures: Picture) -> Features:
+    def run(pictures: Batch) -> Features:
         with undisturbed(device):
             (features,) = network(_planes(pictures).to(device))
         return np.asarray(features.cpu().numpy(), np.float32)
@@ -138,7 +138,7 @@ def scripted(path: Path, *, size: int, device: torch.device) -> FeatureNetwork:
         ) from error
     options = {"return_features": True} if "return_features" in _arguments(network) else {}
 
-    def run(pictures: Picture, *, scale: bool) -> Tensor:
+    def run(pictures: Batch, *, scale: bool) -> Tensor:
         planes = _planes(pictures).to(device)
         with undisturbed(device):
             features = network(planes.float() / 255 if scale else planes, **options)
@@ -223,7 +223,7 @@ def _caution(translated: int, real: int, dimension: int) -> str:
     )
 
 
-def _planes(pictures: Picture) -> Tensor:
+def _planes(pictures: Batch) -> Tensor:
     """uint8 (N, S, S, 3) -> (N, 3, S, S)."""
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
 

@@ -6,12 +6,10 @@ This is the arithmetic that an exported graph holds too, so a checkpoint and its
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cyclegan_edge.contract import Translate
+from cyclegan_edge.contract import Batch, Translate, to_levels, to_signal
 from cyclegan_edge.train.data.crops import LUMA
 
 
@@ -26,9 +24,8 @@ class PictureGenerator(nn.Module):
         self.grey = first is not None and first.in_channels == 1
 
     def forward(self, image: Tensor) -> Tensor:
-        """The arithmetic of ToTensor and Normalize(0.5, 0.5), the generator, and the way back with rounding."""
-        y = self.translated((image.float().permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.5)
-        return (y * 127.5 + 127.5).round().clamp(0.0, 255.0).permute(0, 2, 3, 1).to(torch.uint8)
+        translated = self.translated(to_signal(image.float().permute(0, 3, 1, 2)))
+        return to_levels(translated).permute(0, 2, 3, 1).to(torch.uint8)
 
     def translated(self, x: Tensor) -> Tensor:
         """float32 (N, 3, H, W) RGB in -1..1 -> the same, translated."""
@@ -47,10 +44,10 @@ def translate_with(generator: nn.Module) -> Translate:
     """
     module = PictureGenerator(generator)
 
-    def translate(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        device = _device_of(generator)
+    def translate(images: Batch) -> Batch:
+        device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
         with _in_eval_mode(generator), undisturbed(device):
-            translated: npt.NDArray[np.uint8] = module(torch.from_numpy(images).to(device)).cpu().numpy()
+            translated: Batch = module(torch.from_numpy(images).to(device)).cpu().numpy()
         return translated
 
     return translate
@@ -73,7 +70,3 @@ def _in_eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, training in modes:
             layer.training = training
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
