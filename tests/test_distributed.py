@@ -1,9 +1,11 @@
 """Two processes of torchrun train as one process with their batch, and take over each other's checkpoints."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.distributed import ProcessGroup
-from cyclegan_edge.train.loop import choose_execution
+from cyclegan_edge.train.loop import choose_execution, fit
 
 SETTINGS = (
-    "generator.width=4", "generator.blocks=1", "discriminator.width=4", "objective.pool=3", "device=cpu",
-    "speed.precision=fp32", "schedule.policy=constant",
+    "size=32", "batch=2", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "objective.pool=3",
+    "device=cpu", "speed.precision=fp32", "schedule.policy=constant", "output.save_every=4",
 )  # fmt: skip
 
 
@@ -35,14 +38,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(place: Path, processes: int, *arguments: str) -> str:
-    """`cyclegan-edge train` as so many processes; what it printed."""
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+def train_as_two(place: Path, *arguments: str) -> str:
+    """`cyclegan-edge train` as two processes of torchrun; what it printed."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     done = subprocess.run(
-        [*start, "cyclegan_edge", "train", *arguments, "--batch", "2", *settings],
+        [*torchrun, "-m", "cyclegan_edge", "train", *arguments, *settings],
         cwd=place,
         capture_output=True,
         text=True,
@@ -54,11 +55,25 @@ def train(place: Path, processes: int, *arguments: str) -> str:
     return done.stdout
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    path = find_checkpoint(run)
+def train_as_one(place: Path, name: str, steps: int) -> None:
+    """The same in this process, from the last checkpoint of the run on if it has one."""
+    given = {"data": str(place / "data"), "schedule.steps": steps}
+    config = load_settings(TrainConfig, None, SETTINGS, overrides=given)
+    pairs = FolderPairs(find_pictures(Path(config.data)), config.seed)
+    run = place / "runs" / name
+    for _ in fit(config, pairs, run, resume=find_checkpoint(run)):
+        pass
+
+
+def last_checkpoint(place: Path, name: str) -> dict[str, Any]:
+    path = find_checkpoint(place / "runs" / name)
     assert path is not None
-    content = torch.load(path, weights_only=True)
-    return {f"{name}.{key}": value for name, state in content["networks"].items() for key, value in state.items()}
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {f"{name}.{key}": value for name, state in checkpoint["networks"].items() for key, value in state.items()}
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -70,31 +85,29 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def test_two_processes_equal_one_and_continue_each_other(place: Path) -> None:
-    train(place, 1, "data", "--size", "32", "--name", "one", "--steps", "8")
-    printed = train(place, 2, "data", "--size", "32", "--name", "two", "--steps", "8")
-    train(place, 2, "data", "--size", "32", "--name", "mixed", "--steps", "4")
-    train(place, 1, "--resume", "--name", "mixed", "--steps", "6")
-    train(place, 2, "--resume", "--name", "mixed", "--steps", "8")
+    """Mixed: four steps as two processes, two as one, two as two again."""
+    train_as_one(place, "one", 8)
+    printed = train_as_two(place, "data", "--name", "two", "--steps", "8")
+    checkpoints = place / "runs" / "mixed" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(place / "runs" / "two" / "checkpoints" / "step_0000004.pt", checkpoints)
+    train_as_one(place, "mixed", 6)
+    train_as_two(place, "--resume", "--name", "mixed", "--steps", "8")
 
     assert printed.count("Training in") == 1
     assert "2 processes on the CPU" in printed
     assert not (place / "runs" / "two-2").exists()
-    assert_close(weights(place / "runs" / "one"), weights(place / "runs" / "two"))
-    assert_close(weights(place / "runs" / "one"), weights(place / "runs" / "mixed"))
-    one, two = (torch.load(path, weights_only=True) for name in ("one", "two") if (path := checkpoint(place, name)))
-    assert one["pairs"] == two["pairs"] == 16
+    one, two, mixed = (last_checkpoint(place, name) for name in ("one", "two", "mixed"))
+    assert one["step"] == two["step"] == mixed["step"] == 8
+    assert one["pairs"] == two["pairs"] == mixed["pairs"] == 16
+    assert_close(weights(one), weights(two))
+    assert_close(weights(one), weights(mixed))
     for mine, theirs in zip(one["replay_a"]["pictures"], two["replay_a"]["pictures"], strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-3)
-
-
-def checkpoint(place: Path, name: str) -> Path:
-    found = find_checkpoint(place / "runs" / name)
-    assert found is not None
-    return found
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
     config = load_settings(TrainConfig, None, ["batch=3"], overrides={"data": "none", "device": "cpu"})
 
-    with pytest.raises(ConfigError, match="batch is 3, but 2 processes share it; set batch=2 or another multiple"):
+    with pytest.raises(ConfigError, match=r"batch is 3.* 2 processes.* batch=2"):
         choose_execution(config, ProcessGroup(0, 2))

@@ -18,12 +18,14 @@ from cyclegan_edge.images import write_image
 from cyclegan_edge.train.checkpoint import find_checkpoint
 
 KILLS = 20  # of which every fourth is in the middle of a save
-STEPS = 240
+STEPS = 150
+LATEST = 0.08  # seconds after its first step in which a run is killed: some ten steps and three saves
 
 SERVER = """
 import json, os, sys, time
 from pathlib import Path
 import torch
+import torch._dynamo  # which Adam imports: once here, not in every fork
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
@@ -124,7 +126,7 @@ def test_a_run_killed_twenty_times_equals_one_that_was_not(config: dict[str, Any
             child = trainer.start(tmp_path / "killed", half=in_a_save)
             assert trainer.wait_for("saving" if in_a_save else "stepping", "ended")["at"] != "ended"
             if not in_a_save:
-                time.sleep(chance.uniform(0.0, 0.2))
+                time.sleep(chance.uniform(0.0, LATEST))
             halves += len(list((tmp_path / "killed" / "checkpoints").glob(".*.partial.pt")))
             os.kill(child, signal.SIGKILL)
             assert trainer.wait_for("ended")["status"] == signal.SIGKILL
