@@ -1,5 +1,11 @@
 """`cyclegan-edge webcam` as a person types it, with a model that inverts colours and the synthetic source."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -8,7 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cyclegan_edge.cli import app
-from cyclegan_edge.errors import BundleError, ConfigError, SinkError, SourceError
+from cyclegan_edge.errors import BundleError, ConfigError, EngineError, SinkError, SourceError
+from cyclegan_edge.images import write_image
 from cyclegan_edge.video import sources
 from cyclegan_edge.video.frames import BgrPicture, Frame
 
@@ -73,7 +80,7 @@ def test_a_file_is_translated_frame_by_frame(folder: Path) -> None:
 
 
 def test_the_page_and_a_recording_together(folder: Path) -> None:
-    pytest.importorskip("uvicorn", reason="the extra [web] is not installed")
+    pytest.importorskip("websockets", reason="the extra [web] is not installed")
 
     result = run("--source", "synthetic", "--web", "--port", "0", "--out", "clip.mp4", "--frames", "3")
 
@@ -82,21 +89,27 @@ def test_the_page_and_a_recording_together(folder: Path) -> None:
     assert (folder / "clip.mp4").is_file()
 
 
+class Ending:
+    """A file source of `count` frames that ends with `error`."""
+
+    name, size, fps, live, stamp = "clip", (64, 96), 30.0, False, "it was read"
+
+    def __init__(self, count: int, error: BaseException) -> None:
+        self.length: int | None = None
+        self._count, self._given, self._error = count, 0, error
+
+    def read(self) -> Frame:
+        if self._given == self._count:
+            raise self._error
+        self._given += 1
+        return Frame(np.zeros((64, 96, 3), np.uint8), float(self._given), self._given - 1)
+
+    def close(self) -> None:
+        pass
+
+
 def test_what_was_recorded_before_the_source_broke_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Breaking:
-        name, size, fps, live, length, stamp = "camera", (64, 96), 30.0, False, None, "it was read"
-        given = 0
-
-        def read(self) -> Frame:
-            if self.given == 4:
-                raise SourceError("The cable is out.")
-            self.given += 1
-            return Frame(np.zeros((64, 96, 3), np.uint8), 0.0, self.given - 1)
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Breaking())
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Ending(4, SourceError("The cable is out.")))
 
     result = run("--out", "clip.mp4")
 
@@ -107,25 +120,35 @@ def test_what_was_recorded_before_the_source_broke_is_kept(folder: Path, monkeyp
 
 
 def test_ctrl_c_is_an_end_like_any_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted:
-        name, size, fps, live, length, stamp = "camera", (64, 96), 30.0, False, None, "it was read"
-        given = 0
-
-        def read(self) -> Frame:
-            if self.given == 2:
-                raise KeyboardInterrupt
-            self.given += 1
-            return Frame(np.zeros((64, 96, 3), np.uint8), 0.0, self.given - 1)
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Interrupted())
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Ending(2, KeyboardInterrupt()))
 
     result = run("--out", "clip.mp4")
 
     assert result.exit_code == 0, result.output
     assert len(pictures(folder / "clip.mp4")) == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_or_two_at_once_finish_the_recording_and_end_within_seconds(
+    folder: Path, sent: signal.Signals
+) -> None:
+    options = ["--source", "synthetic", "--web", "--port", "0", "--out", "clip.mp4"]
+    command = [sys.executable, "-m", "cyclegan_edge", "webcam", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    while "Recording to" not in process.stdout.readline():
+        pass
+    time.sleep(0.5)  # some pictures
+
+    process.send_signal(sent)
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0, said
+    assert "clip.mp4 is finished" in said
+    assert "capture to show" in said
+    assert "Traceback" not in said
+    assert len(pictures(folder / "clip.mp4")) > 3
 
 
 def test_no_model_is_an_error_with_the_command_that_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,12 +176,100 @@ def test_the_source_is_never_recorded_over(folder: Path) -> None:
     assert (folder / "clip.mp4").read_bytes() == b"precious"
 
 
-def test_a_window_without_a_display_is_refused_before_anything_is_opened(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
-    result = run("--source", "97")
+
+@pytest.mark.usefixtures("no_display")
+def test_without_a_display_it_runs_without_a_window_and_says_so(folder: Path) -> None:
+    result = run("--source", "synthetic", "--frames", "3")
+
+    assert result.exit_code == 0, result.output
+    assert "Nothing is shown: There is no display here" in result.output
+    assert "3 frames in" in result.output
+
+
+@pytest.mark.usefixtures("no_display")
+def test_a_window_that_was_asked_for_is_refused_before_anything_is_opened(folder: Path) -> None:
+    result = run("--source", "97", "--window")
 
     assert isinstance(result.exception, SinkError)
+    assert "no display" in str(result.exception)
+
+
+def test_a_gpu_that_is_required_and_missing_ends_it(folder: Path) -> None:
+    result = run("--source", "synthetic", "--headless", "--require", "gpu", "--engine", "onnxruntime")
+
+    assert isinstance(result.exception, EngineError)
+    assert "--require gpu" in str(result.exception)
+
+
+def test_a_file_can_be_looped_and_watched(folder: Path) -> None:
+    run("--source", "synthetic", "--camera-size", "96x64", "--out", "in.mp4", "--frames", "5")
+
+    result = run("--source", "in.mp4", "--loop", "--headless", "--frames", "12")
+
+    assert result.exit_code == 0, result.output
+    assert "12 frames in" in result.output
+
+
+def test_a_folder_is_translated_picture_by_picture(folder: Path) -> None:
+    for number in range(3):
+        write_image(folder / "photos" / f"{number}.png", np.full((64, 96, 3), 40 * number, np.uint8))
+
+    result = run("--source", "photos", "--out", "out.mp4")
+
+    assert result.exit_code == 0, result.output
+    assert len(pictures(folder / "out.mp4")) == 3
+
+
+def test_segments_are_named_by_the_clock(folder: Path) -> None:
+    run("--source", "synthetic", "--camera-size", "96x64", "--out", "in.mp4", "--frames", "40")
+
+    options = ["--web", "--port", "0", "--segment", "0.5s", "--camera-size", "96x64", "--seconds", "2"]
+    result = run("--source", "synthetic", *options, "--out", "clip.mp4")
+
+    assert result.exit_code == 0, result.output
+    assert len(list(folder.glob("clip-2*.mp4"))) >= 3
+
+
+@pytest.mark.parametrize("text", ["10", "m", "0m", "1d", "-1s"])
+def test_a_segment_that_is_no_time_is_refused(folder: Path, text: str) -> None:
+    result = run("--source", "synthetic", "--headless", "--segment", text)
+
+    assert isinstance(result.exception, ConfigError)
+    assert "try 10m" in str(result.exception)
+
+
+def test_the_log_can_be_lines_of_json(folder: Path) -> None:
+    result = run("--source", "synthetic", "--headless", "--frames", "5", "--log", "json")
+
+    lines = [json.loads(line) for line in result.output.splitlines()]
+    assert lines[-1]["frames"] == 5
+    assert lines[-1]["age_ms"] > 0
+    assert lines[-1]["engine_failures"] == 0
+
+
+def test_a_certificate_without_its_key_is_refused(folder: Path) -> None:
+    result = run("--source", "synthetic", "--web", "--cert", "chain.pem")
+
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_a_browser_as_the_source_needs_the_page(folder: Path) -> None:
+    result = run("--source", "browser", "--headless")
+
+    assert isinstance(result.exception, SourceError)
+    assert "add --web" in str(result.exception)
+
+
+def test_a_static_scene_is_skipped_and_counted(folder: Path) -> None:
+    write_image(folder / "photos" / "a.png", np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    for name in ("b", "c", "d"):
+        os.link(folder / "photos" / "a.png", folder / "photos" / f"{name}.png")
+
+    result = run("--source", "photos", "--headless", "--skip")
+
+    assert "3 of them were like the one before, and no engine ran" in result.output

@@ -21,6 +21,7 @@ from cyclegan_edge.cli.webcam import webcam
 from cyclegan_edge.errors import CycleGanEdgeError
 
 EXTRAS = {  # package -> the extra that brings it
+    "av": "video",
     "jinja2": "train",
     "matplotlib": "train",
     "ncnn": "ncnn",
@@ -28,12 +29,12 @@ EXTRAS = {  # package -> the extra that brings it
     "onnxscript": "export",
     "openvino": "openvino",
     "safetensors": "export",
-    "starlette": "web",
+    "segno": "web",
     "tensorboard": "train",
     "torch": "train,export",
     "torch_fidelity": "evaluate",
     "torchvision": "train",
-    "uvicorn": "web",
+    "websockets": "web",
 }
 
 app = typer.Typer(

@@ -1,6 +1,5 @@
 """`cyclegan-edge demo`: the whole path on rendered landscapes, with no GPU, camera or download."""
 
-import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
-    from cyclegan_edge.video.frames import BgrPicture
 
 NUMBERS = "numbers.json"  # written last; its folder may be replaced by the next demo
 SIZE = 128  # px, of the pictures and of the crops
@@ -113,25 +111,18 @@ def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str,
 
 def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
     """What `webcam --source synthetic --side-by-side --out` does, frame by frame."""
-    from cyclegan_edge.video import overlay
-    from cyclegan_edge.video.loop import translate_frames, warm_up
-    from cyclegan_edge.video.newest import as_live
-    from cyclegan_edge.video.sinks import open_video
+    from cyclegan_edge.video.overlay import LiveView
+    from cyclegan_edge.video.pipeline import Pipeline, warm_up
+    from cyclegan_edge.video.recorder import open_video
     from cyclegan_edge.video.sources import open_source
     from cyclegan_edge.video.timings import Timings
 
     timings = Timings()
-
-    def view(image: "BgrPicture", translated: "BgrPicture") -> "BgrPicture":
-        return overlay.draw(overlay.side_by_side(image, translated), overlay.lines_of(timings.recent()))
-
-    source = as_live(open_source("synthetic", size=FRAME, fps=FPS), live=False)
+    view = LiveView("side-by-side", numbers=timings.recent)
+    source = open_source("synthetic", size=FRAME, fps=FPS)
     warm_up(translator, FRAME)
-    with (
-        contextlib.closing(source),
-        open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS, live=False) as sink,
-    ):
-        frames = translate_frames(source, translator, sink, view=view, frames=FRAMES)
+    with open_video(path, size=(FRAME[0], 2 * FRAME[1]), fps=FPS) as sink:
+        frames = Pipeline(source, [sink], view=view, every=True).run(translator, frames=FRAMES)
         for timing in track(frames, "filming", total=FRAMES):
             timings.add(timing)
     summary = timings.summary()

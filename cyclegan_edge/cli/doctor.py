@@ -62,7 +62,8 @@ def examine() -> list[Fact]:
         _probe(camera, "cameras", _cameras),
         _probe(camera, "GStreamer", _gstreamer),
         _probe(camera, "window", _window),
-        _probe(camera, "web page", lambda: f"starlette {version('starlette')}", extra("web")),
+        _probe(camera, "web page", lambda: f"websockets {version('websockets')}", extra("web")),
+        _probe(camera, "H.264 and low-delay streams", lambda: f"PyAV {version('av')}", extra("video")),
     ]
 
 
@@ -146,7 +147,7 @@ def _opencv() -> str:
 
 def _cameras() -> str:
     from cyclegan_edge.errors import SourceError
-    from cyclegan_edge.video.sources import cameras
+    from cyclegan_edge.video.captures import cameras
 
     found = [f"{device}{_camera_name(Path(device))}" for device in cameras()]
     if not found:
@@ -163,7 +164,7 @@ def _camera_name(device: Path) -> str:
 
 def _gstreamer() -> str:
     from cyclegan_edge.errors import SourceError
-    from cyclegan_edge.video.sources import has_gstreamer
+    from cyclegan_edge.video.captures import has_gstreamer
 
     if not has_gstreamer():
         raise SourceError("not in this OpenCV, needed for csi:// cameras only; on a Jetson use JetPack's OpenCV.")

@@ -56,7 +56,7 @@ def translate(
     every model a folder of its own: results do not say which model made them.
     """
     from cyclegan_edge.translator import Translator
-    from cyclegan_edge.video.sources import quiet_opencv
+    from cyclegan_edge.video.captures import quiet_opencv
     from cyclegan_edge.worklist import VIDEO_SUFFIXES, parse_share, plan
 
     jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
@@ -131,12 +131,13 @@ def translate_videos(translator: "Translator", jobs: Iterable["Job"], bar: Progr
 
 def translate_video(translator: "Translator", source: Path, target: Path, *, bar: Progress) -> None:
     """Translate one video file, at the same rate, several frames at once where the engine can."""
-    from cyclegan_edge.video.sinks import open_video
+    from cyclegan_edge.video.frames import Rendered
+    from cyclegan_edge.video.recorder import open_video
     from cyclegan_edge.video.sources import open_source
 
     with contextlib.ExitStack() as opened:
         video = opened.enter_context(contextlib.closing(open_source(str(source.resolve()))))
-        sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps, live=False))
+        sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps))
         task = bar.add_task(escape(source.name), total=video.length, note="")
         frames = 0
         begun: deque[Frame] = deque()
@@ -148,7 +149,7 @@ def translate_video(translator: "Translator", source: Path, target: Path, *, bar
 
         for translated in translator.many(images(), bgr=True):
             frames += 1
-            sink.show(translated, begun.popleft())
+            sink.show(Rendered(begun.popleft(), translated, translated))
             bar.advance(task)
     if video.length and frames < video.length:
         _warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")

@@ -1,6 +1,7 @@
 """Pictures beside each other, and numbers on a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -8,14 +9,43 @@ import numpy as np
 from cyclegan_edge.video.frames import BgrPicture
 from cyclegan_edge.video.timings import Recent
 
+Layout = Literal["translated", "side-by-side", "split"]
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
 _SHADE = 0.45  # brightness left behind the text
 
 
+class LiveView:
+    """What is shown of a frame and its translation; `layout` may change while it runs."""
+
+    def __init__(self, layout: Layout = "translated", *, numbers: Callable[[], Recent] | None = None) -> None:
+        self.layout: Layout = layout
+        self._numbers = numbers  # None: none on the picture
+
+    def __call__(self, image: BgrPicture, translated: BgrPicture) -> BgrPicture:
+        match self.layout:
+            case "translated":
+                picture = translated
+            case "side-by-side":
+                picture = side_by_side(image, translated)
+            case "split":
+                picture = split(image, translated)
+        return draw(picture, lines_of(self._numbers())) if self._numbers else picture
+
+
 def side_by_side(image: BgrPicture, translated: BgrPicture) -> BgrPicture:
     """Input left, output right; both (H, W, 3), so the result is (H, 2 W, 3)."""
     return np.hstack((image, translated))
+
+
+def split(image: BgrPicture, translated: BgrPicture) -> BgrPicture:
+    """The left half of the input and the right half of the output, with a line between them."""
+    middle = image.shape[1] // 2
+    picture = translated.copy()
+    picture[:, :middle] = image[:, :middle]
+    picture[:, middle : middle + 2] = 255
+    return picture
 
 
 def lines_of(recent: Recent) -> list[str]:

@@ -2,355 +2,129 @@
 
     0, /dev/video0      a camera, through V4L2
     csi://0             a camera on a Jetson's ribbon connector, through GStreamer
-    rtsp://…, http://…  a stream, through FFmpeg; opened again when it breaks
+    rtsp://…, http://…  a stream, through FFmpeg
+    screen              what is on the screen, under X
     synthetic           an endless pan over a summer landscape, where there is no camera
+    a folder            its pictures, one after the other
     anything else       a video file
 
 Frames are uint8 (H, W, 3) BGR. Raises SourceError with what was found and what to do.
 """
 
-import contextlib
-import os
-import queue
-import re
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import cv2
+import numpy as np
 
 from cyclegan_edge.contract import Size
-from cyclegan_edge.errors import SourceError
+from cyclegan_edge.errors import ImageError, SourceError
+from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.video import synthetic
+from cyclegan_edge.video.captures import DEFAULT_FPS, open_camera, open_csi, open_file, open_stream_with_opencv
 from cyclegan_edge.video.frames import BgrPicture, Clock, Frame, Source
-
-Notify = Callable[[str], None]  # told what a person should know while the loop runs
+from cyclegan_edge.video.streams import has_av, open_screen, open_stream
 
 CAMERA_SIZE: Size = (480, 640)  # what every camera can do
 CSI_SIZE: Size = (720, 1280)  # Argus scales what the sensor sees
-DEFAULT_FPS = 30.0
+FOLDER_FPS = 1.0
 
-_KINDS = "a camera's number, /dev/video0, csi://0, rtsp://…, http://…, synthetic or a video file"
-_ATTEMPTS = 5  # to reach a lost stream again, 1 + 2 + 4 + 8 + 8 s apart
-_LONGEST_PAUSE = 8.0  # s
-_OPEN_TIMEOUT = 10_000  # ms, to reach a stream
-_READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
-_CSI_TIMEOUT = 15.0  # s; the sensor takes one or two
-_SILENT = 0  # OpenCV's level for nothing at all
-_OLDEST_STAMP = 1.0  # s: a driver's time stamp older than this is on another clock
-
-
-class Capture(Protocol):
-    """The part of cv2.VideoCapture that is used here."""
-
-    def read(self) -> tuple[bool, Any]: ...
-
-    def get(self, prop: int, /) -> float: ...
-
-    def release(self) -> None: ...
+_KINDS = "a camera's number, /dev/video0, csi://0, rtsp://…, http://…, screen, synthetic, a folder or a video file"
 
 
 def open_source(
-    text: str,
-    *,
-    size: Size | None = None,
-    fps: float | None = None,
-    clock: Clock = time.monotonic,
-    notify: Notify = lambda _: None,
+    text: str, *, size: Size | None = None, fps: float | None = None, clock: Clock = time.monotonic
 ) -> Source:
     """Open what `text` names (see the top of this file).
 
-    `size` and `fps` are asked of a camera, which may give others, and of `synthetic`; a file or stream has its own.
-    `notify` is told when a stream is lost and found again.
+    `size` and `fps` are asked of a camera, which may give others, and of `synthetic`; `fps` of a screen and a folder.
+    A file or stream has its own.
     """
     match text.partition("://"):
         case ("synthetic", "", ""):
             return synthetic.SyntheticSource(size=size or synthetic.SIZE, fps=fps or synthetic.FPS, clock=clock)
+        case ("screen", "", ""):
+            _refuse_settings(text, size, None)
+            return open_screen(fps=fps or DEFAULT_FPS, clock=clock)
         case ("csi", _, sensor) if sensor.isdecimal():
-            return _open_csi(int(sensor), size or CSI_SIZE, fps or DEFAULT_FPS, clock)
+            return open_csi(int(sensor), size or CSI_SIZE, fps or DEFAULT_FPS, clock)
         case ("rtsp" | "rtsps" | "http" | "https", "://", _):
             _refuse_settings(text, size, fps)
-            return _open_stream(text, clock, notify)
+            return _open_stream(text, clock)
         case (_, "://", _):
             raise SourceError(f"The source {text} is of no known kind; use {_KINDS}.")
         case _ if text.isdecimal() or text.startswith("/dev/"):
-            return _open_camera(text, size or CAMERA_SIZE, fps or DEFAULT_FPS, clock)
-        case _:
+            return open_camera(text, size or CAMERA_SIZE, fps or DEFAULT_FPS, clock)
+        case _ if Path(text).is_dir():
+            _refuse_settings(text, size, None)
+            return FolderSource(Path(text), fps or FOLDER_FPS, clock)
+        case _ if Path(text).is_file():
             _refuse_settings(text, size, fps)
-            return _open_file(Path(text), clock)
+            return open_file(Path(text), clock)
+        case _:
+            raise SourceError(f"The source {text} is not there; use {_KINDS}.")
 
 
-def cameras() -> list[str]:
-    """The video devices of this machine, /dev/video0 first."""
-    return [str(path) for path in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))]
-
-
-def has_gstreamer() -> bool:
-    """Whether this OpenCV was built with GStreamer, which `csi://` needs."""
-    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
-
-
-@contextlib.contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from explaining a failure on stderr while this package does it in one sentence."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when FFmpeg is first used; a person's own value stands
-    level = _set_log_level(_SILENT)
-    try:
-        yield
-    finally:
-        _set_log_level(level)
-
-
-def _set_log_level(level: int) -> int:
-    """Set OpenCV's log level and return the old one. OpenCV 4, which JetPack has, keeps it at the top."""
-    if hasattr(cv2, "setLogLevel"):
-        return int(cv2.setLogLevel(level))
-    return cv2.utils.logging.setLogLevel(level)
-
-
-class FileSource:
-    """A video file, or a stream that has an end: every frame, in order."""
+class FolderSource:
+    """The pictures of a folder, by name, each fitted into the size of the first on black."""
 
     live = False
-    stamp = "it was decoded"
+    stamp = "it was read"
 
-    def __init__(self, name: str, capture: Capture, first: BgrPicture, clock: Clock) -> None:
-        self.name = name
+    def __init__(self, folder: Path, fps: float, clock: Clock) -> None:
+        """Raises SourceError for a folder without pictures."""
+        self._files = list_images(folder)
+        if not self._files:
+            raise SourceError(f"{folder} holds no picture; name a folder that does, or a video file.")
+        self.name, self.fps = str(folder), fps
+        self.length: int | None = len(self._files)
+        first = read_image(self._files[0])
         self.size: Size = (first.shape[0], first.shape[1])
-        self.fps = _stated_fps(capture)
-        self.length = _stated_length(capture)
-        self._capture, self._clock = capture, clock
-        self._first: BgrPicture | None = first
-        self._index = -1
+        self._clock, self._index = clock, -1
 
     def read(self) -> Frame | None:
-        image, self._first = self._first, None
-        if image is None:
-            image = _grab(self._capture)
-        if image is None:
+        if self._index + 1 == self.length:
             return None
         self._index += 1
-        return Frame(image, self._clock(), self._index)
+        try:
+            image = read_image(self._files[self._index])
+        except ImageError as error:
+            raise SourceError(str(error)) from error
+        return Frame(
+            _letterboxed(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8), self.size),
+            self._clock(),
+            self._index,
+        )
 
     def close(self) -> None:
-        self._capture.release()
+        pass
 
 
-class CameraSource:
-    """A camera. With `driver_stamps` a frame is as old as V4L2 says, where its clock is ours."""
-
-    live = True
-    length: int | None = None
-
-    def __init__(
-        self, name: str, capture: Capture, first: BgrPicture, clock: Clock, *, driver_stamps: bool = False
-    ) -> None:
-        self.name = name
-        self.size: Size = (first.shape[0], first.shape[1])
-        self.fps = _stated_fps(capture)
-        self._capture, self._clock, self._driver_stamps = capture, clock, driver_stamps
-        self._index = -1
-        self.stamp = "the driver stamped it" if self._driver_stamp() is not None else "it was read"
-
-    def read(self) -> Frame:
-        image = _grab(self._capture)
-        if image is None:
-            raise SourceError(f"{self.name} stopped giving pictures; check its cable, then start again.")
-        self._index += 1
-        captured = self._driver_stamp()
-        return Frame(image, self._clock() if captured is None else captured, self._index)
-
-    def close(self) -> None:
-        self._capture.release()
-
-    def _driver_stamp(self) -> float | None:
-        """When the driver took the frame: what V4L2 says through CAP_PROP_POS_MSEC, unless that is another clock."""
-        if not self._driver_stamps:
-            return None
-        taken, now = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, self._clock()
-        return taken if now - _OLDEST_STAMP < taken <= now else None
-
-
-class StreamSource:
-    """A stream from the network. When it breaks it is opened again a few times, and each attempt is told."""
-
-    live = True
-    length: int | None = None
-    stamp = "it was received"
-
-    def __init__(
-        self,
-        name: str,
-        capture: Capture,
-        first: BgrPicture,
-        connect: Callable[[], tuple[Capture, BgrPicture] | None],
-        clock: Clock,
-        notify: Notify,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`connect` opens the stream again and gives the capture and its first picture, or None."""
-        self.name = name
-        self.size: Size = (first.shape[0], first.shape[1])
-        self.fps = _stated_fps(capture)
-        self._capture, self._connect = capture, connect
-        self._clock, self._notify, self._sleep = clock, notify, sleep
-        self._index = -1
-
-    def read(self) -> Frame:
-        image = _grab(self._capture)
-        if image is None:
-            image = self._reconnect()
-        self._index += 1
-        return Frame(image, self._clock(), self._index)
-
-    def close(self) -> None:
-        self._capture.release()
-
-    def _reconnect(self) -> BgrPicture:
-        self._capture.release()
-        for attempt in range(_ATTEMPTS):
-            pause = min(2.0**attempt, _LONGEST_PAUSE)
-            self._notify(f"{self.name} was lost; trying again in {pause:.0f} s ({attempt + 1} of {_ATTEMPTS}).")
-            self._sleep(pause)
-            if (connected := self._connect()) is not None:
-                self._capture, image = connected
-                self._notify(f"{self.name} is back.")
-                return image
-        raise SourceError(
-            f"{self.name} was lost and did not answer {_ATTEMPTS} more times; check that it is still sending."
-        )
-
-
-def csi_pipeline(sensor: int, size: Size, fps: float) -> str:
-    """GStreamer's words for a Jetson camera; the appsink holds one frame and drops the older one."""
-    height, width = size
-    return (
-        f"nvarguscamerasrc sensor-id={sensor}"
-        f" ! video/x-raw(memory:NVMM), width={width}, height={height}, format=NV12, framerate={round(fps)}/1"
-        f" ! nvvidconv ! video/x-raw, format=BGRx"
-        f" ! videoconvert ! video/x-raw, format=BGR"
-        f" ! appsink drop=true max-buffers=1 sync=false"
-    )
-
-
-def _open_camera(text: str, size: Size, fps: float, clock: Clock) -> Source:
-    device = Path(f"/dev/video{text}") if text.isdecimal() else Path(text)
-    if not device.exists():
-        found = f"found {', '.join(cameras())}" if cameras() else "this machine has no /dev/video*"
-        raise SourceError(f"There is no camera {device}: {found}; plug one in, or try `--source synthetic`.")
-    number = re.fullmatch(r"/dev/video(\d+)", str(device.resolve()))  # by-id names are links; V4L2 takes the number
-    if number is None:
-        raise SourceError(f"{device} is no camera, expected a /dev/video*.")
-    if not os.access(device, os.R_OK | os.W_OK):
-        raise SourceError(
-            f"{device} may not be opened by this user; join its group with `sudo usermod -aG video $USER`, "
-            f"then log in again."
-        )
-    height, width = size
-    compressed = [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")]
-    wanted = [
-        *(compressed if height * width > 640 * 480 else []),  # plain, USB 2 carries larger pictures at 5 to 10 fps only
-        *(cv2.CAP_PROP_FRAME_WIDTH, width),
-        *(cv2.CAP_PROP_FRAME_HEIGHT, height),
-        *(cv2.CAP_PROP_FPS, round(fps)),
-    ]  # no smaller CAP_PROP_BUFFERSIZE: the capture thread empties the queue, and a driver with one buffer skips frames
-    opened = _open(int(number[1]), cv2.CAP_V4L2, wanted)
-    if opened is None:
-        raise SourceError(
-            f"{device} is there but gives no pictures; close other programs that use it, "
-            f"or try another of {', '.join(cameras())}."
-        )
-    return CameraSource(f"camera {device}", *opened, clock, driver_stamps=True)
-
-
-def _open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
-    if not has_gstreamer():
-        raise SourceError(
-            f"csi://{sensor} needs an OpenCV with GStreamer, and this one ({cv2.__version__}) has none; on a Jetson "
-            f"use JetPack's: `pip uninstall opencv-python` in an environment made with --system-site-packages."
-        )
-    opened = _open_within(_CSI_TIMEOUT, csi_pipeline(sensor, size, fps), cv2.CAP_GSTREAMER)
-    if opened is None:
-        raise SourceError(
-            f"csi://{sensor} gives no pictures; check the ribbon cable, restart the camera service with "
-            f"`sudo systemctl restart nvargus-daemon`, and see that `nvarguscamerasrc` is installed."
-        )
-    return CameraSource(f"csi://{sensor}", *opened, clock)
-
-
-def _open_stream(url: str, clock: Clock, notify: Notify) -> Source:
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT]
-    name = _without_password(url)
-
-    def connect() -> tuple[Capture, BgrPicture] | None:
-        return _open(url, cv2.CAP_FFMPEG, timeouts)
-
-    opened = connect()
-    if opened is None:
-        raise SourceError(f"{name} does not answer with a video; check the address and that it is sending.")
-    if _stated_length(opened[0]) is not None:  # a file on a server, not a camera
-        return FileSource(name, *opened, clock)
-    return StreamSource(name, *opened, connect, clock, notify)
-
-
-def _open_file(path: Path, clock: Clock) -> Source:
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not there"
-        raise SourceError(f"The source {path} is {kind}; use {_KINDS}.")
-    opened = _open(str(path), cv2.CAP_FFMPEG)
-    if opened is None:
-        raise SourceError(
-            f"{path} holds no video that can be decoded; see whether it plays elsewhere, or copy it again."
-        )
-    return FileSource(str(path), *opened, clock)
-
-
-def _open(what: str | int, api: int, settings: list[int] | None = None) -> tuple[Capture, BgrPicture] | None:
-    """An open capture and its first picture, or None: a device that opens may still give nothing."""
-    with quiet_opencv():
-        capture = cv2.VideoCapture(what, api, settings or [])
-        first = _grab(capture) if capture.isOpened() else None
-    if first is None:
-        capture.release()
-        return None
-    return capture, first
-
-
-def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, BgrPicture] | None:
-    """`_open`, but None when it takes longer: GStreamer waits for ever for a missing element or a stuck service."""
-    opened: queue.SimpleQueue[tuple[Capture, BgrPicture] | None] = queue.SimpleQueue()
-    threading.Thread(target=lambda: opened.put(_open(what, api)), name="open", daemon=True).start()
-    try:
-        return opened.get(timeout=seconds)
-    except queue.Empty:
-        return None
-
-
-def _grab(capture: Capture) -> BgrPicture | None:
-    given, image = capture.read()
-    return image if given else None
+def _open_stream(url: str, clock: Clock) -> Source:
+    name = without_password(url)
+    stream = open_stream(url, name, clock=clock) if has_av() else None
+    return stream or open_stream_with_opencv(url, name, clock)
 
 
 def _refuse_settings(text: str, size: Size | None, fps: float | None) -> None:
     if size is not None or fps is not None:
         raise SourceError(
-            f"{_without_password(text)} has its own size and rate; only a camera or synthetic can be asked for one."
+            f"{without_password(text)} has its own size and rate; only a camera or synthetic can be asked for one."
         )
 
 
-def _stated_fps(capture: Capture) -> float:
-    stated = capture.get(cv2.CAP_PROP_FPS)
-    return stated if 0 < stated <= 1000 else DEFAULT_FPS  # streams and some drivers say 0, or their tick rate
+def _letterboxed(picture: BgrPicture, size: Size) -> BgrPicture:
+    """The whole picture as large as `size` holds it, on black."""
+    scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    whole = np.zeros((*size, 3), np.uint8)
+    whole[top : top + height, left : left + width] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return whole
 
 
-def _stated_length(capture: Capture) -> int | None:
-    stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    return stated if stated > 0 else None
-
-
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.scheme else url

@@ -1,13 +1,16 @@
-"""What the loop measured: one `FrameTiming` per frame, gathered by `Timings`, condensed into a `LiveSummary`.
+"""What the pipeline measured: one `FrameTiming` per frame, gathered by `Timings`, condensed into a `LiveSummary`.
 
-    captured      asked   read        prepared      ran       restored    shown
-       |            |-wait-|--prepare---|----run----|--restore--|---show---|
-       |------------------------------- age -------------------------------|
+    captured                                                              shown
+       |   --prepare--     (wait)  ----run----      --restore--    --show--  |
+       |--------------------------------- age -------------------------------|
 
-`age` is the latency of a picture: from its time stamp to the moment it was handed to the screen, file or page. What
-happens before the stamp (exposure) and after the hand-over (the screen's own delay) cannot be seen from here.
+The stages run beside each other, so a frame may lie between two of them for a while; `wait` is how long the engine had
+nothing to do before this frame came. `age` is the latency of a picture: from its time stamp to the moment it was handed
+to the screen, file or page. What happens before the stamp (exposure) and after the hand-over (the screen's own delay)
+cannot be seen from here.
 """
 
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,11 +26,11 @@ _RECENT = 30  # frames behind the numbers on the picture
 class Stages(NamedTuple):
     """How long each stage of one frame took, or a statistic of many."""
 
-    wait: float  # for a frame to arrive
+    wait: float  # of the engine, for a frame
     prepare: float
     run: float
-    restore: float
-    show: float
+    restore: float  # with smoothing, the numbers on the picture and the halves side by side
+    show: float  # by the first sink
     age: float  # of the frame when it was shown: not a stage but the latency a person sees
 
 
@@ -35,7 +38,7 @@ class Stages(NamedTuple):
 class FrameTiming:
     """One shown frame."""
 
-    shown: float  # s, on the loop's clock
+    shown: float  # s, on the pipeline's clock
     dropped: int  # frames of the source between the one before and this one
     stages: Stages  # s
 
@@ -74,20 +77,23 @@ class Timings:
         self._frames = 0
         self._dropped = 0
         self._began = 0.0
+        self._lock = threading.Lock()  # the numbers are drawn in another thread than they are gathered in
         self._recent: Recent | None = None  # until the next frame
 
     def add(self, timing: FrameTiming) -> None:
-        if not self._frames:
-            self._began = timing.shown - sum(timing.stages) + timing.stages.age
-        self._frames += 1
-        self._dropped += timing.dropped
-        self._kept.append(timing)
-        self._recent = None
+        with self._lock:
+            if not self._frames:
+                self._began = timing.shown - sum(timing.stages) + timing.stages.age
+            self._frames += 1
+            self._dropped += timing.dropped
+            self._kept.append(timing)
+            self._recent = None
 
     def recent(self) -> Recent:
-        if self._recent is not None:
-            return self._recent
-        last = list(islice(reversed(self._kept), _RECENT))  # newest first
+        with self._lock:
+            if self._recent is not None:
+                return self._recent
+            last = list(islice(reversed(self._kept), _RECENT))  # newest first
         elapsed = last[0].shown - last[-1].shown if last else 0.0
         fps = (len(last) - 1) / elapsed if elapsed > 0 else None
         self._recent = Recent(self._frames, self._dropped, fps, _percentile(last, 50))

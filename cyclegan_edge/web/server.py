@@ -1,57 +1,87 @@
 """A sink that is a web page.
 
-    GET /                       page.html, with page.css and page.js
-    GET /stream.mjpg            the newest picture, again and again
-    GET /stats.json             rate, latency, drops and stages
+    GET /                  the page; /?bare is the picture alone, for OBS
+    GET /page.css, /page.js
+    GET /stats.json        rate, latency, drops and stages
+    GET /metrics           the same for Prometheus
+    GET /snapshot.png      the newest picture, in full
+    WebSocket /live        pictures and controls, see `watcher`
 
-The loop only leaves its newest picture; a thread of its own encodes it, once for all who watch, and sends each of them
-the newest one whenever their connection has room. Whoever is slow skips pictures and slows nobody.
+The pipeline only leaves its newest picture here; a thread of its own serves everyone who watches.
 """
 
 import asyncio
 import contextlib
+import json
+import logging
 import socket
+import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import cv2
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cyclegan_edge.errors import SinkError
-from cyclegan_edge.video.frames import BgrPicture, Frame
+from cyclegan_edge.video.frames import Rendered
 from cyclegan_edge.video.timings import Recent
+from cyclegan_edge.web.camera import MAX_BYTES, BrowserSource
+from cyclegan_edge.web.guard import COOKIE, Door, Guard, lan_address
+from cyclegan_edge.web.metrics import prometheus
+from cyclegan_edge.web.watcher import Controls, Encoded, Watcher, encode
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
 
-LOOPBACK = "127.0.0.1"
-
-_FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
+_FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:",
     "Cross-Origin-Resource-Policy": "same-origin",  # no other site may embed the camera
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
 }
-_BOUNDARY = b"picture"
-_QUALITY = 85  # JPEG, 0..100
-_SEND_BUFFER = 1 << 17  # bytes on their way to one watcher: a few pictures, where Linux would queue seconds of them
+_REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}
+_REFUSALS = {
+    400: "This page answers to this machine's own names and addresses only.",
+    401: "This page needs the link with the token that the command printed.",
+    403: "Another site may not use this page.",
+    404: "There is no such page here.",
+    503: "There is no picture yet.",
+}
+_SEND_BUFFER = 1 << 16  # bytes on their way to one browser: a picture, where Linux would queue seconds of them
+_HEADERS_WITHIN = 5.0  # s until a connection that has not sent its request is closed
 _STOP = 3.0  # s to wait for the server at the end
 
 
 @contextlib.contextmanager
-def open_page(host: str, port: int, *, about: Mapping[str, str], stats: Callable[[], Recent]) -> Iterator["Page"]:
+def open_page(
+    host: str,
+    port: int,
+    *,
+    about: Mapping[str, Any],
+    stats: Callable[[], Recent],
+    controls: Controls | None = None,
+    camera: BrowserSource | None = None,
+    certificate: tuple[Path, Path] | None = None,
+) -> Iterator["Page"]:
     """Serve a page at `host`:`port` (0: any free port) until the block ends.
 
-    `about` is what the page says of the run (model, engine, device, source); `stats` is asked after each picture.
-    Raises SinkError when the extra is missing or the address cannot be had.
+    `about` is what the page says of the run (model, engine, device, source); `stats` is asked twice a second;
+    `certificate` is a PEM chain and its key, for https.
+
+    Raises SinkError when the extra is missing, or the address or certificate cannot be had.
     """
     check_web()
-    page = Page(_listen(host, port), host, dict(about), stats)
+    tls = _tls(*certificate) if certificate else None
+    page = Page(_listen(host, port), host, tls, dict(about), stats, controls, camera)
     try:
         yield page
     finally:
@@ -60,7 +90,7 @@ def open_page(host: str, port: int, *, about: Mapping[str, str], stats: Callable
 
 def check_web() -> None:
     """Raise SinkError unless the packages of the extra are there."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("websockets", "segno") if find_spec(name) is None]
     if missing:
         raise SinkError(f"The page needs {' and '.join(missing)}; add them with `pip install 'cyclegan-edge[web]'`.")
 
@@ -68,122 +98,166 @@ def check_web() -> None:
 class Page:
     """The sink, made by `open_page`."""
 
-    def __init__(self, listening: socket.socket, host: str, about: dict[str, str], stats: Callable[[], Recent]) -> None:
-        import uvicorn
+    name = "the page"
 
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        self._about, self._stats = about, stats
-        self._shown: tuple[int, BgrPicture] | None = None  # number and picture; replaced whole, so no lock
-        self._recent: Recent | None = None
+    def __init__(
+        self,
+        listening: socket.socket,
+        host: str,
+        tls: ssl.SSLContext | None,
+        about: dict[str, Any],
+        stats: Callable[[], Recent],
+        controls: Controls | None,
+        camera: BrowserSource | None,
+    ) -> None:
+        self._guard, self._door = Guard(host), Door()
+        shown = lan_address() if host in ("0.0.0.0", "::") else host
+        address = f"{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://{address}"
+        self.link = f"{self.url}/?token={self._guard.token}" if self._guard.token else self.url
+        self._about = {**about, "camera": camera is not None}
+        self._stats, self._controls, self._camera = stats, controls, camera
+        self._shown: tuple[int, Rendered] | None = None  # number and picture; replaced whole, so no lock
         self._last = time.monotonic()
-        self._encoded: tuple[int, bytes] = (0, b"")  # from here on, touched by the server's thread only
-        self._encoding = asyncio.Lock()
+        self._watchers: set[Watcher] = set()  # from here on, touched by the server's thread only
+        self._encoded: dict[tuple[int, bool], asyncio.Task[Encoded]] = {}
         self._arrived = asyncio.Event()
-        self._closed = False
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._application(host),
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
+        self._ended = asyncio.Event()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, args=(listening,), name="web", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listening, tls), name="web", daemon=True)
         self._thread.start()
 
-    def show(self, picture: BgrPicture, frame: Frame) -> bool:
-        """Leave the picture for whoever watches; it must not be written to afterwards. Raises SinkError."""
+    def show(self, rendered: Rendered) -> bool:
+        """Leave the picture for whoever watches. Raises SinkError."""
         if not self._thread.is_alive():
             raise SinkError(
                 f"The server behind {self.url} has ended; start again, with another --port if it ends again."
             )
-        self._shown = ((self._shown[0] if self._shown else 0) + 1, picture)
-        self._recent, self._last = self._stats(), time.monotonic()
-        self._loop.call_soon_threadsafe(self._wake)
+        if rendered.notice is None:  # the page itself says why there is nothing new
+            self._shown = ((self._shown[0] if self._shown else 0) + 1, rendered)
+            self._last = time.monotonic()
+            self._loop.call_soon_threadsafe(self._wake)
         return True
 
     def close(self) -> None:
-        self._closed = True
-        self._server.should_exit = True
         with contextlib.suppress(RuntimeError):  # the server's loop has ended already
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(_STOP)
 
-    def _serve(self, listening: socket.socket) -> None:
-        with listening, contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._server.serve([listening]))
+    def numbers(self) -> dict[str, Any]:
+        """What the page shows, and /stats.json gives."""
+        recent = self._stats()
+        ages = [watcher.age for watcher in list(self._watchers) if watcher.age is not None]
+        return {
+            "frames": recent.frames,
+            "dropped": recent.dropped,
+            "fps": recent.fps,
+            "median_ms": recent.median._asdict() if recent.fps else None,
+            "idle_s": time.monotonic() - self._last,  # since the last picture
+            "watchers": len(self._watchers),
+            "oldest_watcher_ms": max(ages, default=None),  # of the picture, as the browsers measured it
+        }
+
+    def _run(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._serve(listening, tls))
+
+    async def _serve(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
+        from websockets.asyncio.server import serve
+
+        quiet = logging.getLogger("cyclegan_edge.web")
+        quiet.setLevel(logging.CRITICAL + 1)  # what a client does wrong is the client's to know
+        async with serve(
+            self._watch,
+            sock=listening,
+            ssl=tls,
+            process_request=self._answer,
+            create_connection=self._door.factory(),
+            open_timeout=_HEADERS_WITHIN,
+            close_timeout=1,
+            ping_interval=5,
+            ping_timeout=10,
+            max_size=MAX_BYTES + 4,
+            max_queue=4,
+            write_limit=_SEND_BUFFER,
+            compression=None,  # pictures are compressed already
+            server_header=None,
+            logger=quiet,
+        ):
+            await self._ended.wait()
 
     def _wake(self) -> None:
         self._arrived.set()
         self._arrived = asyncio.Event()
+        self._encoded = {key: task for key, task in self._encoded.items() if not task.done()}
 
-    def _application(self, host: str) -> "Starlette":
-        from starlette.applications import Starlette
-        from starlette.middleware import Middleware
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.routing import Route
-
-        # On the loopback address the name must be ours, or a foreign site could point its own name at this machine.
-        hosts = [LOOPBACK, "localhost"] if host in {LOOPBACK, "localhost"} else ["*"]
-        return Starlette(
-            routes=[
-                *(Route(path, self._file) for path in _FILES),
-                Route("/stream.mjpg", self._stream),
-                Route("/stats.json", self._numbers),
-            ],
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+    async def _watch(self, connection: "ServerConnection") -> None:
+        watcher = Watcher(
+            connection,
+            newest=self._newest,
+            encoded=self._encode_once,
+            numbers=self.numbers,
+            about=self._about,
+            controls=self._controls,
+            camera=self._camera,
         )
+        self._watchers.add(watcher)
+        try:
+            await watcher.serve()
+        finally:
+            self._watchers.discard(watcher)
 
-    async def _file(self, request: "Request") -> "Response":
-        from starlette.responses import FileResponse
+    async def _newest(self, after: int) -> tuple[int, Rendered]:
+        """The newest picture, waiting for one with a number above `after`."""
+        while (shown := self._shown) is None or shown[0] <= after:
+            await self._arrived.wait()
+        return shown
 
-        return FileResponse(Path(__file__).with_name(_FILES[request.url.path]), headers=_HEADERS)
+    async def _encode_once(self, number: int, rendered: Rendered, level: int, both: bool) -> bytes:
+        """The picture at this quality, encoded by the first who asks for it."""
+        task = self._encoded.get((level, both))
+        if task is None or (task.done() and task.result().number != number):
+            task = asyncio.create_task(_encode(number, rendered, level, both))
+            self._encoded[level, both] = task
+        encoded = await asyncio.shield(task)
+        return encoded.jpeg if encoded.number == number else (await _encode(number, rendered, level, both)).jpeg
 
-    async def _numbers(self, request: "Request") -> "Response":
-        from starlette.responses import JSONResponse
-
-        recent = self._recent
-        content = {
-            "about": self._about,
-            "frames": recent.frames if recent else 0,
-            "dropped": recent.dropped if recent else 0,
-            "fps": recent.fps if recent else None,
-            "median_ms": recent.median._asdict() if recent and recent.fps else None,
-            "idle_s": time.monotonic() - self._last,  # since the last picture
-        }
-        return JSONResponse(content, headers=_HEADERS)
-
-    async def _stream(self, request: "Request") -> "Response":
-        from starlette.responses import StreamingResponse
-
-        media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
-        return StreamingResponse(self._pictures(), media_type=media_type, headers=_HEADERS)
-
-    async def _pictures(self) -> AsyncIterator[bytes]:
-        """The parts of a stream; starlette asks for the next one when the connection has room for it."""
-        sent = 0
-        while not self._closed:
-            if self._shown is None or self._shown[0] == sent:
-                await self._arrived.wait()
-                continue
-            sent, jpeg = await self._newest()
-            yield b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (_BOUNDARY, len(jpeg), jpeg)
-
-    async def _newest(self) -> tuple[int, bytes]:
-        """The newest picture, encoded by the first who asks for it."""
-        async with self._encoding:
-            shown = self._shown
-            if shown is not None and shown[0] != self._encoded[0]:
-                self._encoded = (shown[0], await asyncio.to_thread(_jpeg, shown[1]))
-            return self._encoded
+    async def _answer(self, connection: "ServerConnection", request: "Request") -> "Response | None":
+        """Answer a request; None lets a WebSocket open."""
+        path = urlsplit(request.path).path
+        if status := self._guard.refusal(request):
+            return _response(status, _REFUSALS[status].encode())
+        if path == "/live":
+            return None
+        if path == "/" and self._guard.brings_token(request):
+            bare = "/?bare" if "bare" in urlsplit(request.path).query else "/"
+            secure = "; Secure" if self.url.startswith("https") else ""
+            cookie = f"{COOKIE}={self._guard.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+            return _response(303, b"", **{"Location": bare, "Set-Cookie": cookie})
+        if path in _FILES:
+            name, kind = _FILES[path]
+            return _response(200, Path(__file__).with_name(name).read_bytes(), kind)
+        if path == "/stats.json":
+            content = {"about": self._about, **self.numbers()}
+            return _response(200, json.dumps(content).encode(), "application/json")
+        if path == "/metrics":
+            return _response(200, prometheus(self.numbers()).encode(), "text/plain; version=0.0.4")
+        if path == "/snapshot.png" and self._controls is not None:
+            png = await asyncio.to_thread(self._controls.png)
+            return _response(503, _REFUSALS[503].encode()) if png is None else _response(200, png, "image/png")
+        return _response(404, _REFUSALS[404].encode())
 
 
-def _jpeg(picture: BgrPicture) -> bytes:
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return encoded.tobytes()
+async def _encode(number: int, rendered: Rendered, level: int, both: bool) -> Encoded:
+    return Encoded(number, level, both, await asyncio.to_thread(encode, rendered, level, both))
+
+
+def _response(status: int, body: bytes, kind: str = "text/plain; charset=utf-8", **more: str) -> "Response":
+    from websockets.datastructures import Headers
+    from websockets.http11 import Response
+
+    headers = {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close", **more}
+    return Response(status, _REASONS.get(status, "OK" if status == 200 else "See Other"), Headers(headers), body)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -197,3 +271,14 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # each connection inherits it
     return listening
+
+
+def _tls(chain: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(chain, key)
+    except (OSError, ssl.SSLError) as error:
+        raise SinkError(
+            f"{chain} and {key} cannot be used ({error.strerror or error}); give a PEM certificate and its key."
+        ) from error
+    return context

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.errors import SourceError
-from cyclegan_edge.video import sources
-from cyclegan_edge.video.frames import BgrPicture, Frame
-from cyclegan_edge.video.sinks import open_video
-from cyclegan_edge.video.sources import CameraSource, Capture, StreamSource, csi_pipeline, has_gstreamer, open_source
+from cyclegan_edge.images import write_image
+from cyclegan_edge.video import captures
+from cyclegan_edge.video.captures import CameraSource, csi_pipeline, has_gstreamer
+from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered
+from cyclegan_edge.video.recorder import open_video
+from cyclegan_edge.video.sources import open_source
 
 RED: BgrPicture = np.full((48, 64, 3), (30, 30, 200), np.uint8)
 BLUE: BgrPicture = np.full((48, 64, 3), (200, 30, 30), np.uint8)
@@ -40,9 +42,10 @@ class FakeCapture:
 def clip(tmp_path: Path) -> Path:
     """Ten frames at 20 fps: five red, five blue."""
     path = tmp_path / "clip.mp4"
-    with open_video(path, size=(48, 64), fps=20, live=False) as sink:
+    with open_video(path, size=(48, 64), fps=20) as sink:
         for index in range(10):
-            sink.show(RED if index < 5 else BLUE, Frame(RED, 0.0, index))
+            picture = RED if index < 5 else BLUE
+            sink.show(Rendered(Frame(picture, 0.0, index), picture, picture))
     return path
 
 
@@ -79,8 +82,8 @@ def test_a_file_that_is_not_there_is_named() -> None:
         open_source("nowhere.mp4")
 
 
-def test_a_folder_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is a folder; use"):
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no picture; name a folder that does, or a video file"):
         open_source(str(tmp_path))
 
 
@@ -97,17 +100,17 @@ def test_a_file_without_video_is_refused_and_opencv_stays_quiet(
 
 
 def test_the_log_level_of_opencv_is_given_back() -> None:
-    before = sources._set_log_level(2)
+    before = captures._set_log_level(2)
 
     with pytest.raises(SourceError):
         open_source(str(Path(__file__)))
 
-    assert sources._set_log_level(before) == 2
+    assert captures._set_log_level(before) == 2
 
 
 @pytest.mark.parametrize("text", ["97", "/dev/video97"])
 def test_a_missing_camera_is_named_with_those_found(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "cameras", lambda: ["/dev/video0", "/dev/video2"])
+    monkeypatch.setattr(captures, "cameras", lambda: ["/dev/video0", "/dev/video2"])
 
     with pytest.raises(
         SourceError, match="no camera /dev/video97: found /dev/video0, /dev/video2; plug one in, or try"
@@ -116,7 +119,7 @@ def test_a_missing_camera_is_named_with_those_found(text: str, monkeypatch: pyte
 
 
 def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "cameras", list)
+    monkeypatch.setattr(captures, "cameras", list)
 
     with pytest.raises(
         SourceError, match=r"this machine has no /dev/video\*; plug one in, or try `--source synthetic`"
@@ -190,42 +193,6 @@ def test_a_camera_that_stops_says_so() -> None:
         source.read()
 
 
-def lossy(connections: Sequence[tuple[Capture, BgrPicture] | None]) -> tuple[StreamSource, list[str], list[float]]:
-    """A stream whose capture gives one blue picture and breaks; reopening it gives `connections`, one by one."""
-    told: list[str] = []
-    slept: list[float] = []
-    again = iter(connections)
-    source = StreamSource(
-        "rtsp://host/live", FakeCapture([BLUE]), RED, lambda: next(again), lambda: 0.0, told.append, slept.append
-    )
-    return source, told, slept
-
-
-def test_a_lost_stream_is_opened_again_aloud_and_goes_on_counting() -> None:
-    source, told, slept = lossy([None, (FakeCapture([BLUE]), RED)])
-
-    frames = [source.read() for _ in range(3)]
-
-    assert [frame.index for frame in frames] == [0, 1, 2]
-    assert [int(frame.image[0, 0, 2]) for frame in frames] == [30, 200, 30]  # the one after the gap is the new first
-    assert slept == [1.0, 2.0]
-    assert told == [
-        "rtsp://host/live was lost; trying again in 1 s (1 of 5).",
-        "rtsp://host/live was lost; trying again in 2 s (2 of 5).",
-        "rtsp://host/live is back.",
-    ]
-
-
-def test_a_stream_that_stays_away_is_given_up() -> None:
-    source, _, slept = lossy([None] * 5)
-    source.read()
-
-    with pytest.raises(SourceError, match="was lost and did not answer 5 more times; check that it is still sending"):
-        source.read()
-
-    assert slept == [1.0, 2.0, 4.0, 8.0, 8.0]
-
-
 def test_synthetic_is_a_moving_summer_of_the_size_asked_for() -> None:
     source = open_source("synthetic", size=(64, 96), fps=10)
 
@@ -234,7 +201,7 @@ def test_synthetic_is_a_moving_summer_of_the_size_asked_for() -> None:
     images = [frame.image for frame in frames if frame is not None]
     assert all(image.shape == (64, 96, 3) and image.dtype == np.uint8 for image in images)
     assert (images[0] != images[29]).any()
-    red, green, blue = images[0][48:].reshape(-1, 3).mean(axis=0)  # meadow
+    blue, green, red = images[0][48:].reshape(-1, 3).mean(axis=0)  # meadow
     assert green > max(red, blue)
 
 
@@ -246,3 +213,17 @@ def test_synthetic_returns_to_where_it_began() -> None:
     assert frames[0] is not None
     assert frames[24] is not None
     np.testing.assert_array_equal(frames[0].image, frames[24].image)
+
+
+def test_a_folder_gives_its_pictures_by_name_in_the_size_of_the_first(tmp_path: Path) -> None:
+    write_image(tmp_path / "b.png", np.full((20, 20, 3), 255, np.uint8))
+    write_image(tmp_path / "a.png", np.full((40, 80, 3), (200, 30, 30), np.uint8))
+
+    source = open_source(str(tmp_path), fps=2)
+    frames = list(iter(source.read, None))
+
+    assert (source.size, source.fps, source.length, source.live) == ((40, 80), 2, 2, False)
+    assert frames[0].image[0, 0].tolist() == [30, 30, 200]
+    assert frames[1].image.shape == (40, 80, 3)
+    assert frames[1].image[20, 40].tolist() == [255, 255, 255]
+    assert frames[1].image[20, 0].tolist() == [0, 0, 0], "the rest is black"
