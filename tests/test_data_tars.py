@@ -37,9 +37,9 @@ def names(shard: Path) -> list[str]:
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Serves `tmp_path`: `serve(fail=n, ranges=True)` gives an address where the first n requests of a path fail."""
-    monkeypatch.setattr(tars, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(tars, "_WINDOW", 1 << 16)
     monkeypatch.setattr(tars, "_PAUSES", (0.0, 0.0, None))
-    tars._download.cache_clear()
+    tars._read_window.cache_clear()
     servers: list[http.server.ThreadingHTTPServer] = []
 
     def start(*, failures: int = 0, ranges: bool = True, cut: int | None = None) -> str:
@@ -237,7 +237,7 @@ def test_an_address_gives_what_the_file_gives(tmp_path: Path, write_tar: WriteTa
 
 
 def test_bytes_of_an_address_end_where_the_file_ends(tmp_path: Path, serve: Callable[..., str]) -> None:
-    content = random.Random(0).randbytes(2 << 16)  # exactly two chunks
+    content = random.Random(0).randbytes(2 << 16)
     (tmp_path / "0.bin").write_bytes(content)
     address = f"{serve()}/0.bin"
 

@@ -54,7 +54,7 @@ class ShardPairs:
         self._shards = tuple(shards)
         self._seed = seed
         self._buffer = buffer
-        self._spans = lru_cache(maxsize=None)(self._find_spans)  # 16 bytes a picture
+        self._spans: dict[int, dict[str, npt.NDArray[np.int64]]] = {}  # 16 bytes a picture
         self._order = lru_cache(maxsize=4)(self._draw_order)  # of both domains, and at the end of an epoch the next
         self._on_warning = on_warning
         self._damaged: set[str] = set()
@@ -83,7 +83,7 @@ class ShardPairs:
         for candidate in range(position, position + _SUBSTITUTES):
             epoch, place = divmod(candidate, self.counts[domain])
             shard, number = self._order(domain, epoch)[place]
-            offset, size = self._spans(shard)[domain][number].tolist()
+            offset, size = self._spans_in(int(shard))[domain][number].tolist()
             name, data = read_picture(self._shards[shard].location, (offset, size))
             try:
                 return decode_image(data, name)
@@ -104,23 +104,29 @@ class ShardPairs:
         order = np.fromiter(shuffled(self.counts[domain], self._buffer, generator), np.int64)
         return np.concatenate(arriving).astype(np.int32)[order]
 
-    def _find_spans(self, number: int) -> dict[str, npt.NDArray[np.int64]]:
-        """domain -> (n, 2): offset and size of each of its pictures in a shard."""
-        shard = self._shards[number]
-        spans = find_pictures_in(shard.location)
-        for domain, expected in shard.counts.items():
-            if len(spans[domain]) != expected:
-                raise DataError(
-                    f"The shard {shard.location} holds {len(spans[domain])} pictures of {domain}, but was counted with "
-                    f"{expected}; copy or pack it again, with its index."
-                )
-        return {domain: np.array(found, np.int64).reshape(-1, 2) for domain, found in spans.items()}
+    def _spans_in(self, number: int) -> dict[str, npt.NDArray[np.int64]]:
+        """domain -> (n, 2): offset and size of each of its pictures in a shard, whose headers are read once."""
+        with self._lock:
+            if number not in self._spans:
+                self._spans[number] = _find_spans(self._shards[number])
+            return self._spans[number]
 
     def _warn_once(self, name: str, sentence: str) -> None:
         with self._lock:
             if name not in self._damaged:
                 self._damaged.add(name)
                 self._on_warning(sentence)
+
+
+def _find_spans(shard: Shard) -> dict[str, npt.NDArray[np.int64]]:
+    spans = find_pictures_in(shard.location)
+    for domain, expected in shard.counts.items():
+        if len(spans[domain]) != expected:
+            raise DataError(
+                f"The shard {shard.location} holds {len(spans[domain])} pictures of {domain}, but was counted with "
+                f"{expected}; copy or pack it again, with its index."
+            )
+    return {domain: np.array(found, np.int64).reshape(-1, 2) for domain, found in spans.items()}
 
 
 def shuffled(count: int, buffer: int, generator: random.Random) -> Iterator[int]:

@@ -3,13 +3,12 @@
     trainA/zebra_17.jpg   a picture of domain A: a folder in its name says the domain, its suffix that it is a picture
 
 Nothing is unpacked or unpickled, and whatever a header claims, at most a megabyte of headers or MAX_BYTES of a picture
-is read. An address needs a server that answers range requests, as object storage does. It is read in chunks of 4 MiB,
-of which the last 16 are kept: neighbours in a shard are wanted soon after each other.
+is read. An address needs a server that answers range requests, as object storage does: one for each picture, so more
+threads (pictures.workers) hide a distant server's latency.
 """
 
 import re
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -24,13 +23,10 @@ from cyclegan_edge.train.data.pairs import DOMAINS
 
 BLOCK = 512  # bytes: of a header, and what a member's data is padded to
 
-_CHUNK = 4 << 20  # bytes of one request
-_CHUNKS = 16
+_WINDOW = 4 << 20  # bytes of one request for headers, a multiple of BLOCK
 _MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes
 _TIMEOUT = 60  # s without an answer
 _PAUSES = (1.0, 4.0, 16.0, None)  # s before a request is tried again
-
-_LOCKS = [threading.Lock() for _ in range(_CHUNKS)]  # two threads that want the same chunk fetch it once
 
 Span = tuple[int, int]  # offset of a member's data in its shard, and its size, bytes
 
@@ -73,9 +69,15 @@ def read_at(location: str, offset: int, size: int) -> bytes:
         with Path(location).open("rb", buffering=0) as file:
             file.seek(offset)
             return file.read(size)
-    first, last = offset // _CHUNK, (offset + size - 1) // _CHUNK
-    start = offset - first * _CHUNK
-    return b"".join([_chunk(location, number) for number in range(first, last + 1)])[start : start + size]
+    for pause in _PAUSES:
+        try:
+            return _request(location, offset, size)
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, HTTPError) and error.code < 500
+            if refused or pause is None:
+                raise OSError(str(error)) from error
+            time.sleep(pause)
+    raise AssertionError("the last pause is None")
 
 
 def scheme_of(location: str) -> str | None:
@@ -87,7 +89,7 @@ def scheme_of(location: str) -> str | None:
 def _members(shard: str) -> Iterator[tuple[str, int, int, bool]]:
     """Name, offset and size of the data of every regular file, and whether it is sparse."""
     offset, long_name, sparse = 0, "", False
-    while (header := read_at(shard, offset, BLOCK)) != bytes(BLOCK):  # which ends a tar file
+    while (header := _read_header(shard, offset, BLOCK)) != bytes(BLOCK):  # which ends a tar file
         member = _parse_header(header)
         data = offset + BLOCK
         if member.size < 0:
@@ -96,7 +98,7 @@ def _members(shard: str) -> Iterator[tuple[str, int, int, bool]]:
         if member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):  # about the member that follows
             if member.size > _MAX_HEADER:
                 raise ValueError("its headers are longer than any picture needs")
-            body = read_at(shard, data, member.size)
+            body = _read_header(shard, data, member.size)
             pax = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", body)
             name = body.rstrip(b"\0") if member.type == tarfile.GNUTYPE_LONGNAME else pax[1] if pax else b""
             long_name, sparse = name.decode(errors="replace") or long_name, sparse or b"GNU.sparse" in body
@@ -123,38 +125,32 @@ def _domain(shard: str, name: str) -> str | None:
     return next((part for part in path.parts[:-1] if part in DOMAINS), None)
 
 
-def _chunk(address: str, number: int) -> bytes:
-    with _LOCKS[number % len(_LOCKS)]:
-        return _download(address, number)
+def _read_header(shard: str, offset: int, size: int) -> bytes:
+    """As `read_at`; an address is read a window at a time, since headers lie close to each other."""
+    number, start = divmod(offset, _WINDOW)
+    window = b"" if scheme_of(shard) is None else _read_window(shard, number)
+    return window[start : start + size] if start + size <= len(window) else read_at(shard, offset, size)
 
 
-@lru_cache(maxsize=_CHUNKS)
-def _download(address: str, number: int) -> bytes:
-    """The `number`-th chunk of what lies at `address`; empty behind its end."""
-    for pause in _PAUSES:
-        try:
-            return _request(address, number * _CHUNK)
-        except (OSError, HTTPException) as error:
-            refused = isinstance(error, HTTPError) and error.code < 500
-            if refused or pause is None:
-                raise OSError(str(error)) from error
-            time.sleep(pause)
-    raise AssertionError("the last pause is None")
+@lru_cache(maxsize=2)
+def _read_window(address: str, number: int) -> bytes:
+    return read_at(address, number * _WINDOW, _WINDOW)
 
 
-def _request(address: str, first: int) -> bytes:
-    request = Request(address, headers={"Range": f"bytes={first}-{first + _CHUNK - 1}"})
+def _request(address: str, offset: int, size: int) -> bytes:
+    """One range request; empty behind the end. Raises OSError, HTTPException, ValueError."""
+    request = Request(address, headers={"Range": f"bytes={offset}-{offset + size - 1}"})
     try:
         with urlopen(request, timeout=_TIMEOUT) as answer:
-            promised = re.fullmatch(rf"bytes {first}-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            promised = re.fullmatch(rf"bytes {offset}-\d+/(\d+)", answer.headers.get("Content-Range", ""))
             if promised is None:
                 raise ValueError("the server does not answer range requests")
-            data: bytes = answer.read(_CHUNK)
+            data: bytes = answer.read(size)
     except HTTPError as error:
         if error.code == 416:
             return b""
         raise
-    if len(data) != min(_CHUNK, int(promised[1]) - first):
+    if len(data) != min(size, int(promised[1]) - offset):
         raise OSError("the transfer broke off")
     return data
 
