@@ -20,17 +20,17 @@ from cyclegan_edge.backends import open_backend
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import EngineError
-from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.to_onnx import reference
-from cyclegan_edge.export.verify import BOUNDS, Pair, Verdict, judged, load_pictures, pairs_of
+from cyclegan_edge.export.parity import BOUNDS, Pair, Verdict, compare, load_pictures, pairs_of
+from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import list_images
 from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 BEGIN, END = "<!-- written by benchmarks/parity.py -->\n", "<!-- end -->"
-ENGINES = {".onnx": "onnxruntime", ".param": "ncnn", ".pt2": "pt2"}  # what the gate runs a file with
+ENGINES = {".onnx": "onnxruntime", ".param": "ncnn"}  # what the gate runs a file with
 FIXED = (256, 448)  # px
 
 
@@ -40,18 +40,16 @@ def measure(checkpoint: Path, pictures: Path, folder: Path) -> tuple[list[Verdic
     verdicts: list[Verdict] = []
     config = ExportConfig(
         fp16=True,
-        bf16=True,
         ncnn=True,
-        pt2=True,
         bgr=True,
         float_io=True,
         fixed=FIXED,
         pictures=pictures,
         compare=count,
     )
-    bundle = export_checkpoint(checkpoint, folder / "model", config, report=print, judge=verdicts.append)
+    bundle = export_checkpoint(checkpoint, folder / "model", config, say=print, on_verdict=verdicts.append)
     trained = open_generator(checkpoint, "ab")
-    pairs = pairs_of(reference(trained.generator), load_pictures(pictures, size=trained.size, most=count))
+    pairs = pairs_of(translate_with(trained.generator), load_pictures(pictures, size=trained.size, most=count))
     verdicts += [verdict for precision in BOUNDS if (verdict := by_openvino(bundle, precision, pairs))]
     weights = sum(weight.numel() for weight in trained.generator.parameters()) / 1e6
     about = f"a generator of {weights:.2f} million weights after {trained.source.step} steps, {count} pictures"
@@ -67,7 +65,7 @@ def by_openvino(bundle: Bundle, precision: Precision, pairs: list[Pair]) -> Verd
         return None
     stored = bundle.artifact("onnx", "fp32" if precision == "bf16" else precision)
     assert stored is not None  # OpenVINO has just opened it
-    verdict = judged(stored.file, backend.run, pairs, bound=BOUNDS[precision], engine=f"openvino {precision}")
+    verdict = compare(stored.file, backend.run, pairs, bound=BOUNDS[precision], engine=f"openvino {precision}")
     return replace(verdict, bytes=stored.bytes or 0)
 
 

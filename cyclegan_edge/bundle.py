@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cyclegan_edge.commit import finish_commit
 from cyclegan_edge.contract import MULTIPLE, Direction, GraphPrecision, Interface, Precision
 from cyclegan_edge.errors import BundleError, ConfigError
 from cyclegan_edge.files import atomic_file, newest, sha256
@@ -30,7 +31,7 @@ MANIFEST = "manifest.json"
 MODELS = Path("models")  # where exported models are written and looked for
 SCHEMA = 3  # raised when a field changes its meaning or goes away
 
-Format = Literal["onnx", "tensorrt", "ncnn"]
+FormatName = Literal["onnx", "tensorrt", "ncnn"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -38,7 +39,7 @@ _MAX_MULTIPLE = 1 << 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """How far from float32 PyTorch an artifact may be; the values are in `cyclegan_edge.export.verify`."""
+    """How far from float32 PyTorch an artifact may be; the values are in `cyclegan_edge.export.parity`."""
 
     max_levels: int  # largest difference of any value, of 255
     least_psnr_db: float
@@ -84,7 +85,7 @@ class Artifact:
     """What an engine can run: one file of the bundle, and the parts that it is read with."""
 
     file: str  # name inside the folder
-    format: Format
+    format: FormatName
     precision: GraphPrecision
     sha256: str
     bytes: int | None = None  # as in `Part`
@@ -94,6 +95,11 @@ class Artifact:
     shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
     interface: Interface = "rgb"  # what it takes and gives; the engines of this package run "rgb" only
     fixed: tuple[int, int, int] | None = None  # the only (N, H, W) it takes; None: any, or what `shapes` says
+
+    @property
+    def for_other_programs(self) -> bool:
+        """Whether it is a graph that no engine of this package runs: of another interface, or of one size."""
+        return self.format == "onnx" and (self.interface != "rgb" or self.fixed is not None)
 
     def files(self) -> tuple[Part, ...]:
         """Every file of it, its own first."""
@@ -146,14 +152,12 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
-    def artifact(self, format: Format, precision: Precision) -> Artifact | None:  # noqa: A002
+    def artifact(self, format: FormatName, precision: Precision) -> Artifact | None:  # noqa: A002
         """The artifact of that format and precision, or None. Graphs for other pipelines than ours are never it."""
         wanted = (
             artifact
             for artifact in self.manifest.artifacts
-            if (artifact.format, artifact.precision) == (format, precision)
-            and artifact.interface == "rgb"
-            and artifact.fixed is None
+            if (artifact.format, artifact.precision) == (format, precision) and not artifact.for_other_programs
         )
         return next(wanted, None)
 
@@ -193,6 +197,13 @@ class Bundle:
 
 def read_bundle(folder: Path) -> Bundle:
     """Read and check `folder/manifest.json`. Raises BundleError with what is wrong; no other file is opened yet."""
+    try:
+        finish_commit(folder)
+    except OSError as error:
+        raise BundleError(
+            f"{folder} holds a half-finished export that cannot be completed ({error.strerror}); open it once where "
+            f"it can be written."
+        ) from error
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(f"{folder} is no exported model: it has no {MANIFEST}; make one with `cyclegan-edge export`.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclegan_edge.contract import Direction
+from cyclegan_edge.contract import Direction, GraphPrecision
 from cyclegan_edge.errors import ConfigError
 
 
@@ -25,3 +25,8 @@ class ExportConfig:
             raise ConfigError(
                 f"compare is {self.compare}, but a graph is only kept once it is proven; give at least 1 picture."
             )
+
+    @property
+    def precisions(self) -> tuple[GraphPrecision, ...]:
+        """Of the graphs, and of what is converted for ncnn."""
+        return ("fp32", "fp16") if self.fp16 else ("fp32",)

@@ -144,7 +144,7 @@ def generator() -> "ResnetGenerator":
 @pytest.fixture(scope="session")
 def exported(generator: "ResnetGenerator", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`generator` as a bundle with its float32 ONNX graph; read-only, copy it before anything is added."""
-    from cyclegan_edge.export.to_onnx import write_onnx
+    from cyclegan_edge.export.formats.onnx import write_onnx
 
     folder = tmp_path_factory.mktemp("models") / "small"
     folder.mkdir()

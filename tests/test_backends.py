@@ -17,7 +17,7 @@ from cyclegan_edge.backends.tensorrt.library import this_device
 from cyclegan_edge.bundle import MANIFEST, Artifact, read_bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
-from cyclegan_edge.export.verify import BOUNDS, measure, pairs_of
+from cyclegan_edge.export.parity import BOUNDS, measure, pairs_of
 from cyclegan_edge.files import sha256
 
 CPU_ENGINES: list[EngineName] = ["onnxruntime", "openvino"]

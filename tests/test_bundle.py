@@ -44,7 +44,7 @@ def test_artifacts_are_found_by_format_and_precision(tiny_bundle: Path) -> None:
 def test_an_entry_that_has_a_default_may_be_missing(tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / MANIFEST).read_text())
     for artifact in manifest["artifacts"]:
-        del artifact["parts"], artifact["compiled_for"]
+        del artifact["parts"], artifact["fixed"]
     expected = read_bundle(tiny_bundle)
     (tiny_bundle / MANIFEST).write_text(json.dumps(manifest))
 
@@ -94,8 +94,8 @@ def test_a_bundle_knows_every_file_that_it_names(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda it: it.update(schema=99), "has schema 99, this version reads 2"),
-        (lambda it: it.update(schema=1), "has schema 1, this version reads 2; export the model again"),
+        (lambda it: it.update(schema=99), "has schema 99, this version reads 3"),
+        (lambda it: it.update(schema=2), "has schema 2, this version reads 3; export the model again"),
         (lambda it: it.pop("schema"), "has schema None"),
         (lambda it: it.update(licence="MIT"), "licence is unknown"),
         (lambda it: it["source"].update(url="x"), r"source\.url is unknown"),

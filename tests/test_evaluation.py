@@ -11,8 +11,8 @@ import torch
 
 from cyclegan_edge.bundle import read_bundle, write_manifest
 from cyclegan_edge.errors import ConfigError, SinkError
-from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.files import sha256
 from cyclegan_edge.train.evaluate.candidates import open_bundle, open_checkpoint
 from cyclegan_edge.train.evaluate.evaluation import evaluate, write_evaluation

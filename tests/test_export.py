@@ -18,19 +18,19 @@ from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import BundleError, DataError, ExportError
-from cyclegan_edge.export import assemble, variants
-from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.formats import onnx as to_onnx
+from cyclegan_edge.export.formats.onnx import OPSET, Graph, half_convolutions, picture_generator, write_onnx
 from cyclegan_edge.export.formats.tensorrt import default_shapes
-from cyclegan_edge.export.precision import half_convolutions
-from cyclegan_edge.export.to_onnx import OPSET, picture_generator, reference, write_onnx
-from cyclegan_edge.export.verify import BOUNDS, Verdict
+from cyclegan_edge.export.parity import BOUNDS, Verdict
+from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights
 from cyclegan_edge.train.state import new_state
 
@@ -53,7 +53,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[GraphPrecision, Pat
     folder = tmp_path_factory.mktemp("graphs")
     paths: dict[GraphPrecision, Path] = {"fp32": folder / "fp32.onnx", "fp16": folder / "fp16.onnx"}
     for precision, path in paths.items():
-        write_onnx(small_generator(), path, precision=precision)
+        write_onnx(small_generator(), path, Graph(precision))
     return paths
 
 
@@ -83,7 +83,7 @@ def test_the_graph_gives_pytorch_s_picture_within_its_bound_at_any_size(
 ) -> None:
     images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
 
-    expected = reference(small_generator())(images)
+    expected = translate_with(small_generator())(images)
     found = translate(graphs[precision], images)
 
     assert found.shape == images.shape
@@ -178,7 +178,7 @@ def test_half_convolutions_leaves_the_original_as_it_is() -> None:
 def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
 
-    bundle = export_checkpoint(checkpoint, tmp_path / "models" / "small", ExportConfig(fp16=True), report=lines.append)
+    bundle = export_checkpoint(checkpoint, tmp_path / "models" / "small", ExportConfig(fp16=True), say=lines.append)
 
     manifest = read_bundle(tmp_path / "models" / "small").manifest
     assert manifest == bundle.manifest
@@ -216,7 +216,10 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
     folder = tmp_path / "small"
     export_checkpoint(checkpoint, folder, ExportConfig())
     before = (folder / "manifest.json").read_bytes()
-    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+    monkeypatch.setattr(
+        "cyclegan_edge.train.evaluate.picture_generator.translate_with",
+        lambda generator: lambda images: 255 - translate_with(generator)(images),
+    )
 
     with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
         export_checkpoint(checkpoint, folder, ExportConfig())
@@ -229,17 +232,17 @@ def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
 def wrong_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-precision graphs are those of another generator."""
 
-    def write(generator: nn.Module, path: Path, *, precision: GraphPrecision, **_: object) -> None:
-        write_onnx(small_generator() if precision == "fp16" else generator, path, precision=precision)
+    def write(generator: nn.Module, path: Path, graph: Graph, **_: object) -> None:
+        write_onnx(small_generator() if graph.precision == "fp16" else generator, path, graph)
 
-    monkeypatch.setattr(variants, "write_onnx", write)
+    monkeypatch.setattr(to_onnx, "write_onnx", write)
 
 
 @pytest.mark.usefixtures("wrong_half")
 def test_a_judge_that_does_not_raise_gets_a_bundle_without_what_failed(checkpoint: Path, tmp_path: Path) -> None:
     heard: list[Verdict] = []
 
-    bundle = export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), judge=heard.append)
+    bundle = export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), on_verdict=heard.append)
 
     assert [(it.file, it.outcome) for it in heard] == [
         ("generator-fp32.onnx", "good"), ("generator-fp16.onnx", "failed"),
@@ -254,11 +257,14 @@ def test_a_judge_that_does_not_raise_gets_a_bundle_without_what_failed(checkpoin
 def test_no_judge_gets_a_bundle_without_its_float32_graph(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+    monkeypatch.setattr(
+        "cyclegan_edge.train.evaluate.picture_generator.translate_with",
+        lambda generator: lambda images: 255 - translate_with(generator)(images),
+    )
     heard: list[Verdict] = []
 
     with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
-        export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), judge=heard.append)
+        export_checkpoint(checkpoint, tmp_path / "small", ExportConfig(fp16=True), on_verdict=heard.append)
 
     assert [(it.file, it.outcome) for it in heard] == [("generator-fp32.onnx", "failed")]
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +274,10 @@ def test_the_command_shows_by_how_much_the_float32_graph_failed_and_keeps_nothin
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(assemble, "reference", lambda generator: lambda images: 255 - reference(generator)(images))
+    monkeypatch.setattr(
+        "cyclegan_edge.train.evaluate.picture_generator.translate_with",
+        lambda generator: lambda images: 255 - translate_with(generator)(images),
+    )
 
     result = CliRunner().invoke(app, ["export", str(checkpoint.parents[1]), "--fp16", "--name", "small"])
 
@@ -309,7 +318,7 @@ def test_three_pictures_and_pytorch_s_translations_travel_with_the_bundle(checkp
     ]
     for picture, (kept, translated) in zip(given, stored, strict=True):
         np.testing.assert_array_equal(kept, picture)
-        np.testing.assert_array_equal(translated, reference(generator)(picture[None])[0])
+        np.testing.assert_array_equal(translated, translate_with(generator)(picture[None])[0])
 
 
 def test_a_bundle_that_was_copied_verifies(checkpoint: Path, tmp_path: Path) -> None:
@@ -328,7 +337,7 @@ def test_pictures_that_are_not_there_are_refused_or_replaced_aloud(checkpoint: P
     moved = tmp_path / "moved.pt"
     torch.save({**content, "config": {**content["config"], "data": str(tmp_path / "gone")}}, moved)
 
-    export_checkpoint(moved, tmp_path / "small", ExportConfig(compare=2), report=lines.append)
+    export_checkpoint(moved, tmp_path / "small", ExportConfig(compare=2), say=lines.append)
 
     assert "rendered landscapes" in lines[0]
     with pytest.raises(DataError, match="holds no pictures to compare on"):
@@ -349,7 +358,7 @@ def test_the_manifest_is_plain_json_with_the_parity_of_every_graph(checkpoint: P
 
     content = json.loads((tmp_path / "small" / "manifest.json").read_text())
 
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     assert content["artifacts"][0]["parity"]["max_levels"] <= 1
     assert content["artifacts"][0]["parity"]["bound"] == {"max_levels": 1, "least_psnr_db": 60.0, "least_ssim": 0.999}
     assert set(content["versions"]) == {"python", "cyclegan-edge", "torch", "onnx", "onnxscript", "onnxruntime"}

@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from cyclegan_edge.export import to_onnx
-from cyclegan_edge.export.to_onnx import write_onnx
+from cyclegan_edge.export.formats import onnx as to_onnx
+from cyclegan_edge.export.formats.onnx import Graph, write_onnx
 from cyclegan_edge.export.weights.generators import ResnetArchitecture, empty_generator
 
 Kind = Literal["fp16", "all half"]
@@ -47,12 +47,11 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, onnx.ModelPro
     """The generator as float32 in and out, which keeps more digits than pictures; with norms in half once too."""
     path = tmp_path_factory.mktemp("graphs") / "graph.onnx"
     made: dict[Kind, onnx.ModelProto] = {}
-    for precision in ("fp16",):
-        write_onnx(generator(), path, precision=precision, interface="float")
-        made[precision] = onnx.load(path)
+    write_onnx(generator(), path, Graph("fp16", "float"))
+    made["fp16"] = onnx.load(path)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(to_onnx, "half_convolutions", lambda generator: copy.deepcopy(generator).half())
-        write_onnx(generator(), path, precision="fp16", interface="float")
+        write_onnx(generator(), path, Graph("fp16", "float"))
     made["all half"] = onnx.load(path)
     return made
 

@@ -15,15 +15,13 @@ from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError
-from cyclegan_edge.export import variants
-from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.interfaces import as_rgb
-from cyclegan_edge.export.proof import landscapes
-from cyclegan_edge.export.recheck import verify_bundle
-from cyclegan_edge.export.to_onnx import reference
-from cyclegan_edge.export.variants import Variant, check_fixed, with_variant
-from cyclegan_edge.export.verify import pairs_of
+from cyclegan_edge.export.formats import onnx as to_onnx
+from cyclegan_edge.export.formats.onnx import Graph, check_fixed, graph_target
+from cyclegan_edge.export.parity import ort_runner, pairs_of, render_pictures
+from cyclegan_edge.export.pipeline import add_to_bundle, export_checkpoint
+from cyclegan_edge.export.verify_bundle import verify_bundle
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.networks import ResnetGenerator
 
 
@@ -56,7 +54,7 @@ def test_every_interface_is_an_artifact_with_its_hash_and_its_proof(bundle: Bund
 
 def test_each_takes_and_gives_what_its_name_says(bundle: Bundle, rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)
-    expected = as_rgb(bundle.folder / "generator-fp32.onnx")(image).astype(int)
+    expected = ort_runner(bundle.folder / "generator-fp32.onnx")(image).astype(int)
 
     def run(file: str, given: np.ndarray) -> np.ndarray:
         session = onnxruntime.InferenceSession(bundle.folder / file, providers=["CPUExecutionProvider"])
@@ -112,10 +110,11 @@ def test_a_graph_that_takes_other_colours_than_it_says_is_not_kept(
 ) -> None:
     copied = read_bundle(shutil.copytree(exported, tmp_path / "small"))
     rgb = copied.folder / "generator-fp32.onnx"
-    monkeypatch.setattr(variants, "write_onnx", lambda generator, path, **options: shutil.copy(rgb, path))
+    monkeypatch.setattr(to_onnx, "write_onnx", lambda generator, path, graph, **options: shutil.copy(rgb, path))
+    pairs = pairs_of(translate_with(generator), render_pictures(32))
 
     with pytest.raises(ExportError, match=r"generator-fp32-bgr\.onnx differs from PyTorch"):
-        with_variant(copied, generator, Variant("fp32", "bgr"), pairs_of(reference(generator), landscapes(copied)))
+        add_to_bundle(copied, [graph_target(generator, Graph("fp32", "bgr"), pairs)])
 
     assert sorted(path.name for path in copied.folder.iterdir()) == ["generator-fp32.onnx", MANIFEST]
 

@@ -18,11 +18,11 @@ from torch.nn import functional
 from cyclegan_edge import Translator
 from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.errors import CheckpointError
-from cyclegan_edge.export.assemble import export_checkpoint
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.precision import half_convolutions
-from cyclegan_edge.export.to_onnx import reference
+from cyclegan_edge.export.formats.onnx import half_convolutions
+from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.recognise import NormChoice, recognise
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
 
 FILE = Path("file.pth")
@@ -394,7 +394,7 @@ def test_the_graph_gives_the_original_s_picture(
     bundle = export_checkpoint(tmp_path / "G.pth", tmp_path / "models" / "G", ExportConfig(compare=1))
 
     assert bundle.manifest.multiple == (32 if "unet" in case else 4)
-    expected = reference(original)(images)
+    expected = translate_with(original)(images)
     assert np.abs(OnnxRuntimeBackend(bundle).run(images).astype(int) - expected.astype(int)).max() <= 1
     translated = Translator.load(bundle.folder, engine="onnxruntime", fit="native")(images[0, :35, :41])
     assert translated.shape == (35, 41, 3)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol, runtime_checkable
 
-from cyclegan_edge.bundle import Format
+from cyclegan_edge.bundle import FormatName
 from cyclegan_edge.contract import Batch
 
 EngineName = Literal["auto", "tensorrt", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"]
@@ -46,7 +46,7 @@ def run_many(backend: Backend, batches: Iterable[Batch]) -> Iterator[Batch]:
     return backend.run_many(batches) if isinstance(backend, Pipelined) else map(backend.run, batches)
 
 
-def format_of(engine: EngineName) -> Format:
+def format_of(engine: EngineName) -> FormatName:
     """What `engine` reads."""
     match engine:
         case "tensorrt" | "ncnn":

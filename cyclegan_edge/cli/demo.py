@@ -32,8 +32,8 @@ def demo(
     """Turn summer into winter: render landscapes, train on them, export, and translate a moving picture."""
     from cyclegan_edge.cli.training import show_training
     from cyclegan_edge.cli.verdicts import judging
-    from cyclegan_edge.export.assemble import export_checkpoint
     from cyclegan_edge.export.config import ExportConfig
+    from cyclegan_edge.export.pipeline import export_checkpoint
     from cyclegan_edge.scenes import write_dataset
     from cyclegan_edge.train.checkpoint import find_checkpoint
     from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
@@ -62,13 +62,13 @@ def demo(
     console.rule("3 of 4: export, summer to winter")
     checkpoint = find_checkpoint(out / "run")
     assert checkpoint is not None  # the run has just ended well
-    with judging() as judge:
+    with judging() as on_verdict:
         bundle = export_checkpoint(
             checkpoint,
             out / "model",
             ExportConfig(compare=TESTS),
-            report=lambda line: console.print(f"  {line}", markup=False),
-            judge=judge,
+            say=lambda line: console.print(f"  {line}", markup=False),
+            on_verdict=on_verdict,
         )
     parity = bundle.manifest.artifacts[0].parity
     assert parity is not None  # what is exported is compared

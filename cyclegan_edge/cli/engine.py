@@ -20,14 +20,14 @@ from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 if TYPE_CHECKING:
     from cyclegan_edge.backends.tensorrt.build import EngineOptions, OnProgress
     from cyclegan_edge.backends.tensorrt.explain import Layer
-    from cyclegan_edge.export.verify import Judge
+    from cyclegan_edge.export.parity import OnVerdict
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
 
 def build_engine_in(
     folder: Path,
-    judge: "Judge",
+    on_verdict: "OnVerdict",
     *,
     sizes: list[tuple[int, int]],
     max_batch: int,
@@ -45,7 +45,9 @@ def build_engine_in(
         )
         return
     with _building() as on_progress:
-        add_engine(folder, sizes=sizes, max_batch=max_batch, options=options, on_progress=on_progress, judge=judge)
+        add_engine(
+            folder, sizes=sizes, max_batch=max_batch, options=options, on_progress=on_progress, on_verdict=on_verdict
+        )
 
 
 def explain_engine_of(folder: Path, precision: Precision | None) -> None:
@@ -108,8 +110,8 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
     if yes or typer.confirm("Rebuild it here? It takes minutes."):
         from cyclegan_edge.export.formats.tensorrt import rebuild_engine
 
-        with judging() as judge, _building() as on_progress:
-            rebuild_engine(folder, held, on_progress=on_progress, judge=judge)
+        with judging() as on_verdict, _building() as on_progress:
+            rebuild_engine(folder, held, on_progress=on_progress, on_verdict=on_verdict)
 
 
 def _engine_of(bundle: Bundle, precision: Precision | None) -> GraphPrecision | None:

@@ -10,11 +10,12 @@ from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
 from cyclegan_edge.cli.options import parse_size
 from cyclegan_edge.cli.verdicts import judging
+from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.config import ExportConfig
-    from cyclegan_edge.export.verify import Judge
+    from cyclegan_edge.export.parity import OnVerdict
 
 ENGINE = "TensorRT engine, with --fp16"  # panel of the help
 
@@ -90,7 +91,7 @@ def export(
     options = EngineOptions(workspace_mib=workspace, optimization_level=level)
     if not fp16 and (sizes or max_batch > 1 or options != EngineOptions()):
         raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16.")
-    with judging() as judge:
+    with judging() as on_verdict:
         if source is not None and (source / MANIFEST).is_file():
             folder = source
             new = {"--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
@@ -99,7 +100,7 @@ def export(
                     f"{source} is a bundle, but {option} needs the weights of a run; name that run instead."
                 )
             if ncnn:
-                add_ncnn_to(folder, judge, fp16=fp16)
+                add_ncnn_to(folder, on_verdict, fp16=fp16)
         elif explain and not fp16:
             raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
         else:
@@ -118,9 +119,9 @@ def export(
                 pictures=pictures,
                 compare=compare,
             )
-            folder = export_to(checkpoint, MODELS / bundle_name, config, judge)
+            folder = export_to(checkpoint, MODELS / bundle_name, config, on_verdict)
         if fp16:
-            build_engine_in(folder, judge, sizes=sizes, max_batch=max_batch, options=options)
+            build_engine_in(folder, on_verdict, sizes=sizes, max_batch=max_batch, options=options)
     if explain:
         explain_engine_of(folder, "fp16" if fp16 else None)
     if triton is not None:
@@ -128,29 +129,35 @@ def export(
     console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
 
 
-def export_to(checkpoint: Path, folder: Path, config: "ExportConfig", judge: "Judge") -> Path:
+def export_to(checkpoint: Path, folder: Path, config: "ExportConfig", on_verdict: "OnVerdict") -> Path:
     """Export `checkpoint` to the bundle `folder`, saying what is done."""
-    from cyclegan_edge.export.assemble import export_checkpoint
+    from cyclegan_edge.export.pipeline import export_checkpoint
 
     console.print(f"Exporting [bold]{checkpoint}[/bold].")
     export_checkpoint(
-        checkpoint, folder, config, report=lambda line: console.print(f"  {line}", markup=False), judge=judge
+        checkpoint,
+        folder,
+        config,
+        say=lambda line: console.print(f"  {line}", markup=False),
+        on_verdict=on_verdict,
     )
     console.print(f"The bundle is [bold]{folder}[/bold].")
     return folder
 
 
-def add_ncnn_to(folder: Path, judge: "Judge", *, fp16: bool) -> None:
+def add_ncnn_to(folder: Path, on_verdict: "OnVerdict", *, fp16: bool) -> None:
     """Convert the graph of the bundle `folder` for ncnn, with `fp16` a second time with weights of half the size."""
-    from cyclegan_edge.export.to_ncnn import add_ncnn
+    from cyclegan_edge.bundle import read_bundle
+    from cyclegan_edge.export.formats.ncnn import ncnn_target
+    from cyclegan_edge.export.pipeline import add_to_bundle
 
-    for precision in ("fp32", "fp16") if fp16 else ("fp32",):
-        add_ncnn(folder, precision=precision, judge=judge)
+    precisions: tuple[GraphPrecision, ...] = ("fp32", "fp16") if fp16 else ("fp32",)
+    add_to_bundle(read_bundle(folder), [ncnn_target(precision) for precision in precisions], on_verdict)
 
 
 def add_to_triton(folder: Path, repository: Path) -> None:
     """Write what Triton can serve of the bundle `folder` into its model repository, saying what and how to start it."""
-    from cyclegan_edge.export.to_triton import add_triton
+    from cyclegan_edge.export.formats.triton import add_triton
 
     console.print(f"\nWriting into the model repository [bold]{escape(str(repository))}[/bold].")
     add_triton(folder, repository, say=lambda line: console.print(f"  {line}", markup=False))

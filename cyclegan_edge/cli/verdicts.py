@@ -13,28 +13,28 @@ from cyclegan_edge.errors import CycleGanEdgeError, ExportError
 
 if TYPE_CHECKING:
     from cyclegan_edge.bundle import Bound
-    from cyclegan_edge.export.verify import Judge, Verdict
+    from cyclegan_edge.export.parity import OnVerdict, Verdict
 
 _WIDE = 200  # characters: a line may be longer than the screen, but nothing is cut off
 _COLOURS = {"good": "green", "failed": "red", "skipped": "yellow"}
 
 
 @contextlib.contextmanager
-def judging() -> Iterator["Judge"]:
-    """A judge that lets the block go on when a file fails; then the table, and ExportError when one did.
+def judging() -> Iterator["OnVerdict"]:
+    """An `OnVerdict` that lets the block go on when a file fails; then the table, and ExportError when one did.
 
     The table and the reasons are also printed when the block itself raises.
     """
     verdicts: list[Verdict] = []
     raised = ""
 
-    def heard(verdict: "Verdict") -> None:
+    def on_verdict(verdict: "Verdict") -> None:
         verdicts.append(verdict)
         if verdict.outcome != "skipped":
             console.print(f"  {_line(verdict)}", markup=False)
 
     try:
-        yield heard
+        yield on_verdict
     except CycleGanEdgeError as error:
         raised = str(error)
         raise

@@ -25,10 +25,10 @@ def verify(
     The exit code is 1 when a file is damaged or an engine is out of bounds.
     """
     from cyclegan_edge.bundle import read_bundle
-    from cyclegan_edge.export.recheck import verify_bundle
+    from cyclegan_edge.export.verify_bundle import verify_bundle
 
     content = read_bundle(bundle)
-    with judging() as judge:
+    with judging() as on_verdict:
         for verdict in verify_bundle(content, engine=engine, precision=precision):
-            judge(verdict)
+            on_verdict(verdict)
     console.print(f"{len(content.manifest.files())} files are as they were exported, and no engine is out of bounds.")

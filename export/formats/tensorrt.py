@@ -14,12 +14,12 @@ from cyclegan_edge.backends.tensorrt.build import (
     user_timing_caches,
 )
 from cyclegan_edge.backends.tensorrt.library import load_tensorrt
-from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle, write_manifest
+from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle
 from cyclegan_edge.contract import MULTIPLE, GraphPrecision
 from cyclegan_edge.errors import BundleError, ConfigError
-from cyclegan_edge.export.proof import at_hand, proven
-from cyclegan_edge.export.verify import Judge, Run, refuse
+from cyclegan_edge.export.formats import Target
+from cyclegan_edge.export.parity import OnVerdict, raise_failed
+from cyclegan_edge.export.pipeline import add_to_bundle
 from cyclegan_edge.files import sha256
 
 
@@ -66,7 +66,7 @@ def add_engine(
     max_batch: int = 1,
     options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
     on_progress: OnProgress | None = None,
-    judge: Judge = refuse,
+    on_verdict: OnVerdict = raise_failed,
 ) -> Bundle:
     """Build an engine from the bundle's graph, compare it with PyTorch and with the float32 graph, and add it.
 
@@ -74,7 +74,7 @@ def add_engine(
     max_batch    pictures that it takes at once
 
     Raises EngineError when TensorRT or a GPU is missing, BundleError when the bundle lacks the graph that this TensorRT
-    needs, ConfigError for sizes that the model does not take. `judge` hears when the engine cannot be built or is out
+    needs, ConfigError for sizes that the model does not take. `on_verdict` is called when it cannot be built or is out
     of bounds; it is not kept then, and an older engine stays.
     """
     version = str(load_tensorrt().__version__)
@@ -89,11 +89,11 @@ def add_engine(
     config = EngineConfig(**asdict(options), shapes=shapes, precision=precision, timing_caches=user_timing_caches())
     source, file = bundle.path(graph), f"generator-{precision}.engine"
 
-    def make(stage: Bundle) -> tuple[Artifact, Run]:
+    def make(_: Bundle, into: Path) -> Artifact:
         built = build_engine(source, config, on_progress=on_progress)
-        path = stage.folder / file
+        path = into / file
         path.write_bytes(built.plan)
-        engine = Artifact(
+        return Artifact(
             file=file,
             format="tensorrt",
             precision=precision,
@@ -101,22 +101,21 @@ def add_engine(
             device=built.device,
             shapes=built.shapes,
         )
-        own = stage.with_artifact(engine)
-        return engine, TensorrtBackend(own, precision=precision).run
 
-    grown = proven(bundle, file, make, at_hand(bundle), judge)
-    if grown != bundle:
-        write_manifest(folder, grown.manifest)
-    return grown
+    return add_to_bundle(bundle, [Target(file=file, precision=precision, make=make)], on_verdict)
 
 
 def rebuild_engine(
-    folder: Path, precision: GraphPrecision, *, on_progress: OnProgress | None = None, judge: Judge = refuse
+    folder: Path,
+    precision: GraphPrecision,
+    *,
+    on_progress: OnProgress | None = None,
+    on_verdict: OnVerdict = raise_failed,
 ) -> Bundle:
     """Build the engine of `precision` again, for the same sizes; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
     if engine is None or len(engine.shapes) != 3:
-        return add_engine(folder, precision=precision, on_progress=on_progress, judge=judge)
+        return add_engine(folder, precision=precision, on_progress=on_progress, on_verdict=on_verdict)
     smallest, best, largest = engine.shapes
     return add_engine(
         folder,
@@ -124,5 +123,5 @@ def rebuild_engine(
         sizes=[(height, width) for _, height, width in (best, smallest, largest)],
         max_batch=largest[0],
         on_progress=on_progress,
-        judge=judge,
+        on_verdict=on_verdict,
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.bundle import Bound
+from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import ExportError
-from cyclegan_edge.export.verify import BOUNDS, Pair, Picture, judged, measure, pairs_of, refuse
+from cyclegan_edge.export.parity import BOUNDS, Pair, compare, measure, pairs_of, raise_failed
 
 GREY = np.full((11, 11, 3), 100, np.uint8)  # one window of SSIM
 LOOSE = Bound(max_levels=255, least_psnr_db=0.0, least_ssim=-1.0)
@@ -64,22 +65,22 @@ def test_a_level_off_upwards_and_downwards_counts_the_same() -> None:
     ],
 )
 def test_each_bound_refuses_by_itself(bound: Bound, reason: str) -> None:
-    verdict = judged("generator-fp16.onnx", lambda images: images, [off_by(1, 3, 0)], bound=bound)
+    verdict = compare("generator-fp16.onnx", lambda images: images, [off_by(1, 3, 0)], bound=bound)
 
     assert verdict.outcome == "failed"
     assert verdict.parity is not None
     with pytest.raises(ExportError, match=f"^generator-fp16.onnx .*{reason}"):
-        refuse(verdict)
+        raise_failed(verdict)
 
 
 def test_what_is_exactly_at_its_bound_is_good() -> None:
     parity = measure(lambda images: images, [off_by(1, 3, 0)], bound=LOOSE)
     bound = Bound(max_levels=3, least_psnr_db=parity.psnr_db, least_ssim=parity.ssim)
 
-    verdict = judged("graph", lambda images: images, [off_by(1, 3, 0)], bound=bound)
+    verdict = compare("graph", lambda images: images, [off_by(1, 3, 0)], bound=bound)
 
     assert (verdict.outcome, verdict.reason) == ("good", "")
-    refuse(verdict)
+    raise_failed(verdict)
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
@@ -99,6 +100,6 @@ def test_bfloat16_below_40_db_is_refused_though_no_value_is_far_off() -> None:
     def brighter(images: Picture) -> Picture:
         return images + np.uint8(3)
 
-    verdict = judged("generator-bf16.pt2", brighter, [(GREY, GREY)], bound=BOUNDS["bf16"])
+    verdict = compare("generator-bf16.pt2", brighter, [(GREY, GREY)], bound=BOUNDS["bf16"])
 
     assert verdict.reason == "generator-bf16.pt2 is 38.6 dB from PyTorch, expected at least 40 (1 pictures)"

@@ -14,15 +14,16 @@ from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError, ExportError
-from cyclegan_edge.export.to_onnx import reference
-from cyclegan_edge.export.verify import BOUNDS
+from cyclegan_edge.export.parity import BOUNDS
+from cyclegan_edge.export.pipeline import add_to_bundle
 from cyclegan_edge.files import sha256
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.networks import ResnetGenerator
 from cyclegan_edge.translator import Translator
 
 pytest.importorskip("pnnx", reason="pnnx is not installed")
 nc = pytest.importorskip("cyclegan_edge.backends.ncnn", reason="ncnn is not installed")
-to_ncnn = pytest.importorskip("cyclegan_edge.export.to_ncnn")
+to_ncnn = pytest.importorskip("cyclegan_edge.export.formats.ncnn")
 
 PARAM, WEIGHTS = "generator-fp32.ncnn.param", "generator-fp32.ncnn.bin"
 
@@ -30,8 +31,7 @@ PARAM, WEIGHTS = "generator-fp32.ncnn.param", "generator-fp32.ncnn.bin"
 @pytest.fixture(scope="module")
 def converted(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(exported, tmp_path_factory.mktemp("converted") / "small")
-    for precision in ("fp32", "fp16"):
-        to_ncnn.add_ncnn(folder, precision=precision)
+    add_to_bundle(read_bundle(folder), [to_ncnn.ncnn_target("fp32"), to_ncnn.ncnn_target("fp16")])
     return folder
 
 
@@ -63,7 +63,7 @@ def test_ncnn_gives_pytorch_s_picture_within_its_bound_at_any_size(
 
     found = nc.NcnnBackend(bundle, precision=precision, threads=1).run(images)
 
-    expected = reference(generator)(images)
+    expected = translate_with(generator)(images)
     assert found.shape == images.shape
     assert found.dtype == np.uint8
     assert np.ptp(expected) > 100
@@ -150,7 +150,7 @@ def test_what_differs_is_not_kept(exported: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(nc.NcnnBackend, "_translated", lambda self, image: 255 - image)
 
     with pytest.raises(ExportError, match=r"generator-fp32\.ncnn\.param differs from PyTorch"):
-        to_ncnn.add_ncnn(folder)
+        add_to_bundle(read_bundle(folder), [to_ncnn.ncnn_target("fp32")])
 
     assert sorted(path.name for path in folder.iterdir()) == ["generator-fp32.onnx", MANIFEST]
     assert read_bundle(folder).artifact("ncnn", "fp32") is None
@@ -161,7 +161,7 @@ def test_a_conversion_that_fails_leaves_the_older_one(bundle: Bundle, monkeypatc
     before = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
 
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        to_ncnn.add_ncnn(bundle.folder)
+        add_to_bundle(bundle, [to_ncnn.ncnn_target("fp32")])
 
     assert {path.name: path.read_bytes() for path in bundle.folder.iterdir()} == before
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from cyclegan_edge.bundle import MANIFEST, Part, Reference, read_bundle, write_manifest
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
-from cyclegan_edge.export.recheck import verify_bundle
-from cyclegan_edge.export.verify import Verdict
+from cyclegan_edge.export.parity import Verdict
+from cyclegan_edge.export.verify_bundle import verify_bundle
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import write_image
 

@@ -1,4 +1,4 @@
-"""The generator inside a bundle's ONNX graph becomes the two files of ncnn, through its converter pnnx.
+"""ncnn: the generator inside a bundle's ONNX graph becomes two files, through ncnn's converter pnnx.
 
     generator-fp32.ncnn.param   the layers, as text: in0 float32 (3, H, W) in -1..1 -> out0, the same shape
     generator-fp32.ncnn.bin     the weights, float32; float16 in generator-fp16.ncnn.bin, which takes half the space
@@ -9,19 +9,16 @@ ncnn knows neither uint8 nor NHWC, so what surrounds the generator is cut off he
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 from onnx.utils import Extractor
 
-from cyclegan_edge.backends.ncnn import NcnnBackend
-from cyclegan_edge.bundle import Artifact, Bundle, Part, read_bundle, write_manifest
+from cyclegan_edge.bundle import Artifact, Bundle, Part
 from cyclegan_edge.contract import GraphPrecision
 from cyclegan_edge.errors import BundleError, ExportError
-from cyclegan_edge.export.proof import at_hand, proven
-from cyclegan_edge.export.verify import Judge, Pair, Run, refuse
+from cyclegan_edge.export.formats import Target
 from cyclegan_edge.files import atomic_file, sha256
 
 _AROUND = frozenset({"Add", "Cast", "Clip", "Div", "Max", "Min", "Mul", "Round", "Sub", "Transpose"})
@@ -29,42 +26,24 @@ _SHAPES = ("inputshape=[1,3,64,72]", "inputshape2=[1,3,96,80]")  # two, so that 
 _TIMEOUT = 600  # s; 20 are usual
 
 
-def add_ncnn(folder: Path, *, precision: GraphPrecision = "fp32", judge: Judge = refuse) -> Bundle:
-    """Convert the graph of the bundle `folder`, compare the result with PyTorch and with it, and add it.
+def ncnn_target(precision: GraphPrecision) -> Target:
+    """The float32 graph of a bundle for ncnn, with weights of `precision`."""
+    file, weights = f"generator-{precision}.ncnn.param", f"generator-{precision}.ncnn.bin"
 
-    Raises what `with_ncnn` raises; nothing is kept then.
-    """
-    bundle = read_bundle(folder)
-    grown = with_ncnn(bundle, precision, at_hand(bundle), judge)
-    if grown != bundle:
-        write_manifest(folder, grown.manifest)
-    return grown
-
-
-def with_ncnn(bundle: Bundle, precision: GraphPrecision, pairs: Sequence[Pair], judge: Judge = refuse) -> Bundle:
-    """The bundle with its float32 graph for ncnn, once that is proven on `pairs`.
-
-    Raises BundleError when there is no such graph. `judge` hears of pnnx that is missing or refuses it, and of a result
-    that is out of bounds; nothing is left then.
-    """
-    graph = bundle.artifact("onnx", "fp32")
-    if graph is None:
-        raise BundleError(f"{bundle.folder} holds no fp32 ONNX graph to convert; export the model again.")
-    source, name = bundle.path(graph), f"generator-{precision}.ncnn"
-
-    def make(stage: Bundle) -> tuple[Artifact, Run]:
-        param, weights = (stage.folder / f"{name}.{suffix}" for suffix in ("param", "bin"))
-        write_ncnn(source, param, weights, precision=precision)
-        artifact = Artifact(
-            file=param.name,
+    def make(bundle: Bundle, folder: Path) -> Artifact:
+        graph = bundle.artifact("onnx", "fp32")
+        if graph is None:
+            raise BundleError(f"{bundle.folder} holds no fp32 ONNX graph to convert; export the model again.")
+        write_ncnn(bundle.path(graph), folder / file, folder / weights, precision=precision)
+        return Artifact(
+            file=file,
             format="ncnn",
             precision=precision,
-            sha256=sha256(param),
-            parts=(Part(file=weights.name, sha256=sha256(weights)),),
+            sha256=sha256(folder / file),
+            parts=(Part(file=weights, sha256=sha256(folder / weights)),),
         )
-        return artifact, NcnnBackend(stage.with_artifact(artifact), precision=precision).run
 
-    return proven(bundle, f"{name}.param", make, pairs, judge)
+    return Target(file=file, precision=precision, make=make)
 
 
 def write_ncnn(graph: Path, param: Path, weights: Path, *, precision: GraphPrecision = "fp32") -> None:

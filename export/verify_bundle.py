@@ -6,13 +6,12 @@ What PyTorch makes of a few pictures is stored in the bundle, so this needs no t
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cyclegan_edge.backends import ENGINES, open_backend
+from cyclegan_edge.backends import ENGINES
 from cyclegan_edge.backends.base import EngineName, format_of
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
-from cyclegan_edge.export.interfaces import as_rgb, is_special
-from cyclegan_edge.export.verify import BOUNDS, Pair, Run, Verdict, judged, stored_pairs
+from cyclegan_edge.export.parity import BOUNDS, Pair, Verdict, compare, open_artifact, reference_pairs
 
 
 def verify_bundle(
@@ -35,7 +34,7 @@ def verify_bundle(
     yield from (Verdict(file=file, outcome="failed", reason=reason) for file, reason in damaged.items())
     if not bundle.manifest.references:
         raise BundleError(f"{bundle.folder} holds no reference pictures to compare with; export the model again.")
-    pairs = stored_pairs(bundle, without=damaged)
+    pairs = reference_pairs(bundle, without=damaged)
     runs = list(_runs(bundle, engine, precision))
     if not runs:
         wanted = " ".join(["for", engine or "an engine", *(["in", precision] if precision else [])])
@@ -70,7 +69,7 @@ def _runs(
     """What is to be run: an artifact, by an engine, computing in a precision."""
     for artifact in bundle.manifest.artifacts:
         for name in (engine,) if engine else ENGINES:
-            if format_of(name) != artifact.format or (is_special(artifact) and name != "onnxruntime"):
+            if format_of(name) != artifact.format or (artifact.for_other_programs and name != "onnxruntime"):
                 continue
             if precision in (None, artifact.precision):
                 yield artifact, name, artifact.precision
@@ -90,25 +89,15 @@ def _verdict(
         reason = f"{artifact.file} takes {artifact.fixed[1:]} px only, and the pictures in the bundle have {size}."
         return Verdict(file=artifact.file, outcome="skipped", reason=reason, engine=engine)
     try:
-        name, run = _opened(bundle, artifact, engine, precision)
+        name, translate = open_artifact(bundle, artifact, engine=engine, precision=precision)
     except EngineError as error:
         return Verdict(file=artifact.file, outcome="skipped", reason=str(error), engine=engine)
     except (BundleError, ExportError) as error:
         return Verdict(file=artifact.file, outcome="failed", reason=str(error), engine=engine)
     try:
-        verdict = judged(artifact.file, run, pairs, bound=BOUNDS[precision], engine=name)
+        verdict = compare(artifact.file, translate, pairs, bound=BOUNDS[precision], engine=name)
     except (EngineError, ExportError) as error:
         return Verdict(file=artifact.file, outcome="failed", reason=str(error), engine=name)
     if verdict.outcome == "failed":
         return replace(verdict, reason=f"{verdict.reason}; choose another engine, or export the model again.")
     return verdict
-
-
-def _opened(bundle: Bundle, artifact: Artifact, engine: EngineName, precision: Precision) -> tuple[str, Run]:
-    """What runs the artifact, and the function that it is then."""
-    if is_special(artifact):
-        run = as_rgb(bundle.path(artifact), interface=artifact.interface)
-        return f"onnxruntime {precision}", run
-    alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
-    backend, _ = open_backend(alone, engine=engine, precision=precision)
-    return backend.name, backend.run

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cyclegan_edge.bundle import MANIFEST, Artifact, Device, read_bundle, write_manifest
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import BundleError, ExportError
-from cyclegan_edge.export.to_triton import CONFIG, TritonModel, add_triton
+from cyclegan_edge.export.formats.triton import CONFIG, TritonModel, add_triton
 from cyclegan_edge.files import sha256
 
 ORIN = Device(gpu="Orin", compute_capability="8.7", tensorrt="10.3.0.30", platform="Linux-aarch64")
@@ -288,7 +288,7 @@ def test_nothing_in_a_manifest_can_add_a_line_to_a_config(tiny_bundle: Path, tmp
 
 
 def test_neither_torch_nor_onnx_is_needed() -> None:
-    program = "import sys; sys.modules.update(torch=None, onnx=None); import cyclegan_edge.export.to_triton"
+    program = "import sys; sys.modules.update(torch=None, onnx=None); import cyclegan_edge.export.formats.triton"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

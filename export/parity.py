@@ -1,22 +1,25 @@
-"""The parity gate: a graph or engine is good only when it gives float32 PyTorch's picture on real pictures.
+"""The parity gate: a file is good only when it gives float32 PyTorch's picture on real pictures.
 
-Needs no torch, so that an engine can be proven on the device that it was built on.
+The order of things: pairs of a picture and PyTorch's translation; the file opened as a device would open it; both
+compared; a verdict. Needs no torch, so that an engine can be compared on the device that it was built on.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from cyclegan_edge.bundle import Bound, Bundle, Parity
-from cyclegan_edge.contract import Precision
+from cyclegan_edge.backends import open_backend
+from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.bundle import Artifact, Bound, Bundle, FormatName, Parity
+from cyclegan_edge.contract import TENSORS, Batch, Interface, Picture, Precision, Translate, to_levels, to_signal
 from cyclegan_edge.errors import BundleError, ExportError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import MAX_PSNR, ssim
 from cyclegan_edge.preprocess import resize
+from cyclegan_edge.scenes import render
 
 BOUNDS: dict[Precision, Bound] = {  # trained weights measured, of any engine (docs/log.md), and what is to be caught
     "fp32": Bound(  # 1 level, 88 dB, 1.0000: only rounding at .5 can differ
@@ -30,9 +33,10 @@ BOUNDS: dict[Precision, Bound] = {  # trained weights measured, of any engine (d
     ),
 }
 
-Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+_ENGINES: dict[FormatName, EngineName] = {"onnx": "onnxruntime", "tensorrt": "tensorrt", "ncnn": "ncnn"}
+_RENDERED = 8  # landscapes to compare on, where no pictures of the run are there
+
 Pair = tuple[Picture, Picture]  # a picture, and what float32 PyTorch makes of it
-Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]  # (N, H, W, 3) -> the same shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +51,11 @@ class Verdict:
     bytes: int = 0  # of all its files together
 
 
-Judge = Callable[[Verdict], None]  # hears what came of each file; may raise
+OnVerdict = Callable[[Verdict], None]  # called once for each file; what it raises ends the export
 
 
-def refuse(verdict: Verdict) -> None:
-    """The strict judge. Raises ExportError with the reason when the file failed."""
+def raise_failed(verdict: Verdict) -> None:
+    """The strict `OnVerdict`. Raises ExportError with the reason when the file failed."""
     if verdict.outcome == "failed":
         raise ExportError(verdict.reason)
 
@@ -61,12 +65,17 @@ def load_pictures(folder: Path, *, size: int, most: int) -> list[Picture]:
     return [resize(read_image(path), (size, size)) for path in list_images(folder, most=most)]
 
 
-def pairs_of(expected: Run, pictures: Iterable[Picture]) -> list[Pair]:
+def render_pictures(size: int, count: int = _RENDERED) -> list[Picture]:
+    """Rendered landscapes of (size, size, 3) uint8 RGB, the same every time."""
+    return [render(seed, "summer", size=(size, size)) for seed in range(count)]
+
+
+def pairs_of(expected: Translate, pictures: Iterable[Picture]) -> list[Pair]:
     """Each picture with what `expected` makes of it."""
     return [(picture, expected(np.ascontiguousarray(picture[None]))[0]) for picture in pictures]
 
 
-def stored_pairs(bundle: Bundle, *, without: Collection[str] = ()) -> list[Pair]:
+def reference_pairs(bundle: Bundle, *, without: Collection[str] = ()) -> list[Pair]:
     """The pictures that travel with the bundle and PyTorch's translations, but for those in files of `without`.
 
     Raises BundleError when a file is not the one that was exported or has another size.
@@ -86,7 +95,56 @@ def stored_pairs(bundle: Bundle, *, without: Collection[str] = ()) -> list[Pair]
     return pairs
 
 
-def measure(found: Run, pairs: Sequence[Pair], *, bound: Bound) -> Parity:
+def fallback_pairs(bundle: Bundle) -> list[Pair]:
+    """What to compare on when there is only the bundle: the pictures in it with PyTorch's translations, and rendered
+    landscapes with those of its float32 graph. Raises BundleError when a file is damaged or missing."""
+    backend, _ = open_backend(bundle, engine="onnxruntime", precision="fp32")
+    return [*reference_pairs(bundle), *pairs_of(backend.run, render_pictures(bundle.manifest.size))]
+
+
+def open_artifact(
+    bundle: Bundle, artifact: Artifact, *, engine: EngineName | None = None, precision: Precision | None = None
+) -> tuple[str, Translate]:
+    """What runs the artifact ("onnxruntime 1.32.0 fp32"), and the function of RGB pictures that it is then.
+
+    engine      None: the one that is made for its format
+
+    Raises EngineError when that engine does not run here or refuses the file, BundleError when a file is damaged.
+    """
+    precision = precision or artifact.precision
+    if artifact.for_other_programs:
+        return f"onnxruntime {precision}", ort_runner(bundle.path(artifact), artifact.interface)
+    alone = Bundle(bundle.folder, replace(bundle.manifest, artifacts=(artifact,)))  # no other can be opened instead
+    backend, _ = open_backend(alone, engine=engine or _ENGINES[artifact.format], precision=precision)
+    return backend.name, backend.run
+
+
+def ort_runner(path: Path, interface: Interface = "rgb") -> Translate:
+    """The graph `path`, whatever it takes and gives, as a function of RGB pictures.
+
+    Raises EngineError when ONNX Runtime refuses the graph.
+    """
+    from cyclegan_edge.backends.onnxruntime import open_session
+
+    session = open_session(path)
+    entry, result = TENSORS[interface]
+
+    def translate(images: Batch) -> Batch:
+        match interface:
+            case "rgb":
+                return np.asarray(session.run([result], {entry: images})[0], np.uint8)
+            case "bgr":
+                (made,) = session.run([result], {entry: np.ascontiguousarray(images[..., ::-1])})
+                return np.ascontiguousarray(made[..., ::-1])
+            case "float":
+                signal = np.ascontiguousarray(to_signal(images.astype(np.float32)).transpose(0, 3, 1, 2))
+                (made,) = session.run([result], {entry: signal})
+                return np.ascontiguousarray(to_levels(made).transpose(0, 2, 3, 1).astype(np.uint8))
+
+    return translate
+
+
+def measure(found: Translate, pairs: Sequence[Pair], *, bound: Bound) -> Parity:
     """Translate the first of each pair with `found` and compare with the second; all are of one size, from 11 px on.
 
     Raises ExportError when `found` changes the size.
@@ -119,8 +177,11 @@ def measure(found: Run, pairs: Sequence[Pair], *, bound: Bound) -> Parity:
     )
 
 
-def judged(file: str, found: Run, pairs: Sequence[Pair], *, bound: Bound, engine: str = "") -> Verdict:
-    """Good when `found`, which runs `file`, stays within `bound` of the pairs, else failed."""
+def compare(file: str, found: Translate, pairs: Sequence[Pair], *, bound: Bound, engine: str = "") -> Verdict:
+    """Good when `found`, which runs `file`, stays within `bound` of the pairs, else failed.
+
+    Raises what `measure` and `found` raise.
+    """
     parity = measure(found, pairs, bound=bound)
     wrong = _out_of_bounds(parity)
     reason = f"{file} {', and '.join(wrong)} ({parity.images} pictures)" if wrong else ""

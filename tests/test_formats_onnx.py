@@ -15,9 +15,9 @@ from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from torch import nn
 
-from cyclegan_edge.contract import TENSORS, GraphPrecision, Interface
-from cyclegan_edge.export.interfaces import as_rgb
-from cyclegan_edge.export.to_onnx import picture_generator, reference, write_onnx
+from cyclegan_edge.contract import TENSORS, GraphPrecision
+from cyclegan_edge.export.formats.onnx import Graph, picture_generator, write_onnx
+from cyclegan_edge.export.parity import ort_runner
 from cyclegan_edge.export.weights.generators import (
     ResnetArchitecture,
     UnetArchitecture,
@@ -26,14 +26,14 @@ from cyclegan_edge.export.weights.generators import (
 )
 from cyclegan_edge.metrics import psnr
 from cyclegan_edge.scenes import render
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
 
-Graph = tuple[GraphPrecision, Interface]
 FLOATS: dict[GraphPrecision, int] = {  # what convolutions take
     "fp32": TensorProto.FLOAT,
     "fp16": TensorProto.FLOAT16,
 }
-GRAPHS: list[Graph] = [("fp32", "rgb"), ("fp16", "rgb"), ("fp16", "bgr")]
+GRAPHS = [Graph("fp32"), Graph("fp16"), Graph("fp16", "bgr")]
 RESNET = ResnetArchitecture(down=(4, 6, 8), blocks=(8,), up=(6, 4))
 UNET = UnetArchitecture(channels=(4, 8, 8))
 
@@ -72,9 +72,9 @@ def with_biases(generator: nn.Module) -> nn.Module:
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Graph, Path]:
     folder = tmp_path_factory.mktemp("graphs")
     generator = with_biases(copy.deepcopy(GENERATORS["ours"][0]))
-    paths = {graph: folder / f"{'-'.join(graph)}.onnx" for graph in GRAPHS}
-    for (precision, interface), path in paths.items():
-        write_onnx(generator, path, precision=precision, interface=interface)
+    paths = {graph: folder / graph.file for graph in GRAPHS}
+    for graph, path in paths.items():
+        write_onnx(generator, path, graph)
     return paths
 
 
@@ -88,7 +88,7 @@ def types_in(model: onnx.ModelProto) -> dict[str, int]:
     return kinds | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
 def test_a_graph_is_one_file_of_the_documented_opset(graphs: dict[Graph, Path], graph: Graph) -> None:
     model = onnx.load(graphs[graph], load_external_data=False)
 
@@ -96,10 +96,10 @@ def test_a_graph_is_one_file_of_the_documented_opset(graphs: dict[Graph, Path], 
     assert [(it.domain, it.version) for it in model.opset_import] == [("", 18)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
     assert len(list(graphs[graph].parent.iterdir())) == len(GRAPHS)
-    assert (model.graph.input[0].name, model.graph.output[0].name) == TENSORS[graph[1]]
+    assert (model.graph.input[0].name, model.graph.output[0].name) == TENSORS[graph.interface]
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
 def test_a_graph_names_no_file_and_no_line_of_code(graphs: dict[Graph, Path], graph: Graph) -> None:
     model = onnx.load(graphs[graph])
     for tensor in model.graph.initializer:
@@ -126,13 +126,13 @@ def test_no_convolution_has_a_bias_that_a_norm_takes_away_again(case: str) -> No
     assert sum(layer.bias is not None for layer in convolutions) == kept == len(convolutions) - norms
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
     found = exported(torch.from_numpy(images)).detach().numpy().astype(int)
-    assert np.abs(found - reference(generator)(images)).max() <= 1
+    assert np.abs(found - translate_with(generator)(images)).max() <= 1
 
 
 def test_nor_has_any_in_the_graph(tmp_path: Path) -> None:
     made, norms, kept = GENERATORS["unet, affine"]
 
-    write_onnx(with_biases(copy.deepcopy(made)), tmp_path / "graph.onnx", multiple=8)
+    write_onnx(with_biases(copy.deepcopy(made)), tmp_path / "graph.onnx", Graph("fp32"), multiple=8)
 
     nodes = onnx.load(tmp_path / "graph.onnx").graph.node
     makers = {name: node for node in nodes for name in node.output}
@@ -141,7 +141,7 @@ def test_nor_has_any_in_the_graph(tmp_path: Path) -> None:
     assert sum(node.op_type[:4] == "Conv" and len(node.input) == 3 for node in nodes) == kept
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
 def test_nor_in_a_graph_of_any_precision(graphs: dict[Graph, Path], graph: Graph) -> None:
     nodes = onnx.load(graphs[graph]).graph.node
 
@@ -157,7 +157,7 @@ def test_a_norm_that_does_not_look_at_the_picture_keeps_the_bias() -> None:
     assert module.get_parameter("generator.0.bias") is not None
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
 def test_a_graph_is_strongly_typed(graphs: dict[Graph, Path], graph: Graph) -> None:
     """What a network needs that computes in the types it was given, and in no others."""
     model = onnx.load(graphs[graph])
@@ -178,13 +178,13 @@ def test_a_graph_is_strongly_typed(graphs: dict[Graph, Path], graph: Graph) -> N
                 assert given == [TensorProto.FLOAT] * 3
             case "Conv" | "ConvTranspose":
                 convolved += 1
-                assert set(given) == {FLOATS[graph[0]]}
+                assert set(given) == {FLOATS[graph.precision]}
             case "Tanh" | "Round" | "Clip" | "Div" | "Sub":
                 assert given[0] == TensorProto.FLOAT
     assert (convolved, norms) == (8, 7)
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", GRAPHS, ids=str)
 def test_uint8_touches_two_casts_and_is_rounded_and_clipped_before_the_last(
     graphs: dict[Graph, Path], graph: Graph
 ) -> None:
@@ -224,4 +224,4 @@ def test_the_float32_graph_is_ready_for_integer_quantisation(exported: Path, tmp
     (found,) = session.run(["translated"], {"image": images})
     assert (found.dtype, found.shape) == (np.uint8, images.shape)
     assert {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node} >= {"QuantizeLinear", "Conv"}
-    assert psnr(found[0], as_rgb(graph)(images)[0]) > 20  # dB; 24.5 was measured, with random weights
+    assert psnr(found[0], ort_runner(graph)(images)[0]) > 20  # dB; 24.5 was measured, with random weights
