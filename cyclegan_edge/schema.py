@@ -1,10 +1,11 @@
-"""Plain values from outside (TOML, JSON, a checkpoint) -> a frozen dataclass, checked against its annotations.
+"""Values from outside (TOML, JSON, a checkpoint) -> a frozen dataclass or a TypedDict, checked against its annotations.
 
     from_mapping(Manifest, json.loads(text))
 
-A field may be bool, int, float (an int will do), str, pathlib.Path, a Literal, another such dataclass, a tuple or a
-dict[str, ...] of those, any of them `| None`, or Any. Unknown and missing names and wrong types are refused by their
-dotted name, as in "artifacts[0].parity.images is '8', expected a value of type int."
+A field may be bool, int, float (an int will do), str, pathlib.Path, a Literal, another such record, a tuple, list or
+dict[str, ...] of those, any of them `| None`, Any, or any other class, whose objects are taken as they are. Unknown and
+missing names and wrong types are refused by their dotted name, as in "artifacts[0].parity.images is '8', expected a
+value of type int."
 """
 
 import difflib
@@ -26,7 +27,7 @@ def from_mapping(kind: type[T], values: object) -> T:
     Where a field may be None, the word "none" means None too, because TOML has no other. Raises ConfigError, one
     sentence, for what does not fit and for what `kind` itself refuses.
     """
-    built: T = _dataclass(kind, values, "")
+    built: T = _record(kind, values, "")
     return built
 
 
@@ -38,7 +39,7 @@ def to_mapping(record: object) -> dict[str, object]:
     )
 
 
-def _dataclass(kind: Any, value: object, name: str) -> Any:
+def _record(kind: Any, value: object, name: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name or 'The content'} is {value!r:.80}, expected names and values of its own.")
     hints = typing.get_type_hints(kind)
@@ -47,16 +48,26 @@ def _dataclass(kind: Any, value: object, name: str) -> Any:
         if key not in hints:
             unknown = _first_leaf(f"{prefix}{key}", item)
             raise ConfigError(f"{unknown:.80} is unknown; {_nearest(unknown, list(_names(kind, prefix)))}")
-    for field in fields(kind):
-        if field.name not in value and field.default is field.default_factory is MISSING:
-            raise ConfigError(f"{prefix}{field.name} is missing; give it a value.")
+    for required in _required(kind):
+        if required not in value:
+            raise ConfigError(f"{prefix}{required} is missing; give it a value.")
     return kind(**{key: _value(hints[key], item, prefix + key) for key, item in value.items()})
+
+
+def _is_record(hint: Any) -> bool:
+    return is_dataclass(hint) or typing.is_typeddict(hint)
+
+
+def _required(kind: Any) -> list[str]:
+    if typing.is_typeddict(kind):
+        return list(typing.get_type_hints(kind))
+    return [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
 
 
 def _value(hint: Any, value: object, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if is_dataclass(hint):
-        return _dataclass(hint, value, name)
+    if _is_record(hint):
+        return _record(hint, value, name)
     if origin in (types.UnionType, typing.Union):  # X | None, the only union here
         inner = next(argument for argument in arguments if argument is not types.NoneType)
         return None if value is None or value == "none" else _value(inner, value, name)
@@ -70,6 +81,8 @@ def _value(hint: Any, value: object, name: str) -> Any:
             return tuple(
                 _value(one, item, f"{name}[{i}]") for i, (one, item) in enumerate(zip(hints, value, strict=True))
             )
+    if origin is list and isinstance(value, list):
+        return [_value(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value)]
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _value(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -92,7 +105,7 @@ def _first_leaf(name: str, value: object) -> str:
 
 def _names(kind: Any, prefix: str) -> Iterator[str]:
     for name, hint in typing.get_type_hints(kind).items():
-        if is_dataclass(hint):
+        if _is_record(hint):
             yield from _names(hint, f"{prefix}{name}.")
         else:
             yield prefix + name

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+import numpy as np
 import pytest
 
 from cyclegan_edge.errors import ConfigError
@@ -93,3 +94,22 @@ def test_a_sentence_stays_short_whatever_the_value() -> None:
         from_mapping(Record, {**SMALL, "share": "9" * 10_000})
 
     assert len(str(refused.value)) < 200
+
+
+class Plain(TypedDict):
+    names: list[str]
+    array: np.ndarray  # of a class that is taken as it is
+
+
+def test_a_typed_dict_and_a_list_are_checked_too() -> None:
+    array = np.zeros(3)
+
+    assert from_mapping(Plain, {"names": ["a"], "array": array}) == {"names": ["a"], "array": array}
+    for values, sentence in (
+        ({"names": ["a", 2], "array": array}, r"names\[1\] is 2, .* str"),
+        ({"names": [], "array": [0]}, r"array is \[0\], .* ndarray"),
+        ({"names": []}, "array is missing"),
+        ({"names": [], "array": array, "more": 1}, "more is unknown"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            from_mapping(Plain, values)

@@ -26,7 +26,7 @@ def test_load_size_is_1_12_times_the_crop(size: int, load_size: int) -> None:
         (["size=16"], "size is 16, .* try 32"),
         (["generator.kind=unet_256", "size=128"], "the unet_256 generator needs a multiple of 256 from 32 on; try 256"),
         (["generator.kind=unet_128", "generator.upsampling=resize"], "which only the resnet generator has"),
-        (["batch=0"], "batch is 0, expected at least 1"),
+        (["batch=0"], "batch is 0, expected 1 to 4096"),
         (["objective.cycle_weight_a=-1.0"], "objective.cycle_weight_a is -1.0, expected 0 or more"),
         (["objective.cycle_weight_b=nan"], "objective.cycle_weight_b is nan, expected 0 or more"),
         (["optimiser.learning_rate=0.0"], "optimiser.learning_rate is 0.0, expected more than 0"),

@@ -3,8 +3,8 @@
     runs/scenes/checkpoints/step_0001000.pt    the last `output.keep`
     runs/scenes/checkpoints/best.pt            of the evaluations, when there are any
 
-Networks, both optimisers, gradient scale, schedule, replay buffers, averages, every random state, settings, counters.
-Written whole or not at all. Read with weights_only=True: tensors and plain values, no code.
+Networks, both optimisers, gradient scale, schedule, replay buffers, averages, every random state, settings, counters;
+`checkpoint_format.py` lists and checks the entries. Written whole or not at all.
 """
 
 import contextlib
@@ -13,20 +13,28 @@ import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
+from cyclegan_edge.contract import Direction
+from cyclegan_edge.errors import CheckpointError, first_line
 from cyclegan_edge.files import atomic_file
-from cyclegan_edge.schema import from_mapping, to_mapping
+from cyclegan_edge.schema import to_mapping
+from cyclegan_edge.train.checkpoint_format import (
+    FORMAT,
+    OptimiserState,
+    RandomStates,
+    check_networks,
+    config_of,
+    misfit,
+    read_content,
+)
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.networks import new_generator
 from cyclegan_edge.train.state import TrainState, new_state
 
-FORMAT = 2  # raised when an entry changes its meaning or goes away
 BEST = "best.pt"
 
 _FOLDER = "checkpoints"
@@ -88,7 +96,7 @@ def find_checkpoint(run: Path) -> Path | None:
 
 def load_config(path: Path) -> TrainConfig:
     """The settings a checkpoint was trained with."""
-    return _config(_read(path), path)
+    return config_of(read_content(path), path)
 
 
 def load_checkpoint(
@@ -98,8 +106,9 @@ def load_checkpoint(
 
     `config` goes on with other settings than those the checkpoint holds; its networks have to have the same shape.
     Raises CheckpointError when the file is missing, damaged or of another kind."""
-    content = _read(path)
-    config = config or _config(content, path)
+    content = read_content(path)
+    config = config or config_of(content, path)
+    check_networks(content, config, path)
     state = new_state(config, device)
     averages = state.averages
     try:
@@ -108,53 +117,50 @@ def load_checkpoint(
         if averages is not None:  # a run that had none until now starts them from its weights
             for name, network in averages.items():
                 network.load_state_dict((content["averages"] or content["networks"])[name])
-        state.generators.load_state_dict(_with_settings(content["generators"], state.generators))
-        state.discriminators.load_state_dict(_with_settings(content["discriminators"], state.discriminators))
+        _load_optimiser(state.generators, content["generators"])
+        _load_optimiser(state.discriminators, content["discriminators"])
         if content["config"]["speed"]["precision"] == config.speed.precision:  # the scale of another means nothing here
             state.scaler.load_state_dict(content["scaler"])
         state.plateau.load_state_dict(content["plateau"])
-        for replay, name in ((state.replay_a, "replay_a"), (state.replay_b, "replay_b")):
-            pictures = [picture.to(device) for picture in content[name]["pictures"]]
-            replay.load_state_dict({"pictures": pictures, "random": content[name]["random"]})
-        state.step, state.pairs = int(content["step"]), int(content["pairs"])
+        for replay, saved in ((state.replay_a, content["replay_a"]), (state.replay_b, content["replay_b"])):
+            pictures = [picture.to(device) for picture in saved["pictures"]]
+            replay.load_state_dict({"pictures": pictures, "random": saved["random"]})
+        state.step, state.pairs = content["step"], content["pairs"]
         state.seconds, state.back_off = float(content["seconds"]), float(content["back_off"])
         state.best, state.diagnostics = dict(content["best"]), content["watch"]
-        state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), int(content["cycle_count"])
+        state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), content["cycle_count"]
         state.bad_steps = content["bad_steps"].to(device)
         _set_random_states(content["random"])
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
-        ) from error
+    except Exception as error:  # each part has its own way to refuse what does not fit it
+        raise misfit(path, error) from error
     return config, state
 
 
-def load_generator(path: Path, direction: str) -> tuple[TrainConfig, nn.Module, int]:
-    """Settings, the generator of `direction` ("ab" or "ba") on the CPU in eval mode, and the step it was saved at.
+def load_generator(path: Path, direction: Direction) -> tuple[TrainConfig, nn.Module, int]:
+    """Settings, the generator of `direction` on the CPU in eval mode, and the step it was saved at.
 
     A run with a moving average gives that: it is what the run was averaged for."""
-    content = _read(path)
-    config = _config(content, path)
+    content = read_content(path)
+    config = config_of(content, path)
+    check_networks(content, config, path)
     channels = config.pictures.channels_a, config.pictures.channels_b
     generator = new_generator(config.generator, *(channels if direction == "ab" else reversed(channels)))
-    try:
-        generator.load_state_dict((content["averages"] or content["networks"])[f"generator_{direction}"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit its own settings ({first_line(error)}); use an older checkpoint."
-        ) from error
-    return config, generator.eval(), int(content["step"])
+    generator.load_state_dict((content["averages"] or content["networks"])[f"generator_{direction}"])
+    return config, generator.eval(), content["step"]
 
 
-def _with_settings(saved: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The saved moments under this run's settings: a learning rate or a kernel may have been changed since."""
+def _load_optimiser(optimiser: torch.optim.Adam, saved: OptimiserState) -> None:
+    """Restore the moments under this run's settings: a learning rate or a kernel may have been changed since."""
     now = optimiser.state_dict()["param_groups"]
     groups = [{**new, "params": old["params"]} for new, old in zip(now, saved["param_groups"], strict=True)]
-    return {"state": saved["state"], "param_groups": groups}
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": groups})
+    for parameter, moments in optimiser.state.items():
+        shapes = {name: moment.shape for name, moment in moments.items()}
+        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+            raise ValueError(f"an optimiser has moments of the shapes {shapes} for weights of {tuple(parameter.shape)}")
 
 
-def _random_states() -> dict[str, Any]:
-    """Of Python, numpy and torch; the replay buffers and the loader have their own."""
+def _random_states() -> RandomStates:
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  # a user's own code may use it
     return {
@@ -165,7 +171,7 @@ def _random_states() -> dict[str, Any]:
     }
 
 
-def _set_random_states(saved: dict[str, Any]) -> None:
+def _set_random_states(saved: RandomStates) -> None:
     version, words, gauss = saved["python"]
     name, keys, *rest = saved["numpy"]
     random.setstate((version, tuple(words), gauss))
@@ -187,26 +193,3 @@ def _checkpoints(run: Path) -> list[Path]:
     """Sorted by step, fewest first."""
     found = {int(match[1]): path for path in (run / _FOLDER).glob("step_*.pt") if (match := _NAME.fullmatch(path.name))}
     return [found[step] for step in sorted(found)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint {path}; name a file that `cyclegan-edge train` wrote.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive raises many kinds; each means the same here
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({first_line(error)}); use an older one."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of this version, expected format {FORMAT} of `cyclegan-edge train`."
-        )
-    return content
-
-
-def _config(content: dict[str, Any], path: Path) -> TrainConfig:
-    try:
-        return from_mapping(TrainConfig, content["config"])
-    except (KeyError, ConfigError, TypeError) as error:
-        raise CheckpointError(f"{path} holds settings that this version cannot use ({error}).") from error

@@ -14,6 +14,9 @@ from cyclegan_edge.train.schedule import ScheduleConfig
 
 Preset = Literal["paper", "short-side"]
 
+MAX_SIZE = 1 << 14  # px
+MAX_BATCH = 1 << 12
+
 PRESETS: dict[Preset, dict[str, object]] = {
     "paper": {},  # every default is the paper's, as its reference implementation has it
     "short-side": {"pictures.mode": "short_side_and_crop", "objective.patches": "mean"},  # as aitorzip/PyTorch-CycleGAN
@@ -89,13 +92,15 @@ class TrainConfig:
                 f"size is {self.size}, but the {self.generator.kind} generator needs a multiple of {multiple} from 32 "
                 f"on; try {max(32, multiple, self.size // multiple * multiple)}."
             )
+        if self.size > MAX_SIZE:
+            raise ConfigError(f"size is {self.size}, expected at most {MAX_SIZE}.")
         if self.size < self.discriminator.smallest:
             raise ConfigError(
                 f"discriminator.layers is {self.discriminator.layers}, which leaves no patch of a {self.size} px "
                 f"crop; use fewer layers or a size of at least {self.discriminator.smallest}."
             )
-        if self.batch < 1:
-            raise ConfigError(f"batch is {self.batch}, expected at least 1.")
+        if not 1 <= self.batch <= MAX_BATCH:
+            raise ConfigError(f"batch is {self.batch}, expected 1 to {MAX_BATCH}.")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}, expected 0 or more.")
         if not self.start_gain > 0:

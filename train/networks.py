@@ -21,6 +21,10 @@ from cyclegan_edge.errors import ConfigError
 
 InitMethod = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
+MAX_WIDTH = 4096  # channels of a first layer
+MAX_BLOCKS = 256
+MAX_LAYERS = 12  # of a discriminator: crops of 16384 px
+
 _UNET_LEVELS = {"unet_128": 7, "unet_256": 8}  # how often the picture is halved
 
 
@@ -35,10 +39,10 @@ class GeneratorConfig:
     upsampling: Literal["transposed", "resize"] = "transposed"  # "resize" leaves no checkerboards; "resnet" only
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.blocks < 0:
-            raise ConfigError(
-                f"generator.width is {self.width} and generator.blocks {self.blocks}, expected 1 or more and 0 or more."
-            )
+        if not 1 <= self.width <= MAX_WIDTH:
+            raise ConfigError(f"generator.width is {self.width}, expected 1 to {MAX_WIDTH}.")
+        if not 0 <= self.blocks <= MAX_BLOCKS:
+            raise ConfigError(f"generator.blocks is {self.blocks}, expected 0 to {MAX_BLOCKS}.")
         if self.kind != "resnet" and self.upsampling != "transposed":
             raise ConfigError(
                 f"generator.upsampling is {self.upsampling!r}, which only the resnet generator has; use 'transposed'."
@@ -59,9 +63,9 @@ class DiscriminatorConfig:
     layers: int = 3  # stride-2 layers of "patch"; 3 gives the 70x70 PatchGAN
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"discriminator.{name} is {getattr(self, name)}, expected at least 1.")
+        for name, most in (("width", MAX_WIDTH), ("layers", MAX_LAYERS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"discriminator.{name} is {getattr(self, name)}, expected 1 to {most}.")
 
     @property
     def smallest(self) -> int:

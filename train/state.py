@@ -83,17 +83,22 @@ class TrainState:
         self.pairs += pairs
 
 
+def new_networks(config: TrainConfig) -> Networks:
+    """The networks that `config` describes, with torch's own initial weights."""
+    channels_a, channels_b = config.pictures.channels_a, config.pictures.channels_b
+    return Networks(
+        new_generator(config.generator, channels_a, channels_b),
+        new_generator(config.generator, channels_b, channels_a),
+        new_discriminator(config.discriminator, channels_a),
+        new_discriminator(config.discriminator, channels_b),
+    )
+
+
 def new_state(config: TrainConfig, device: torch.device) -> TrainState:
     """Freshly initialised networks, fresh optimisers and empty replay buffers, all decided by `config.seed`."""
     random = torch.Generator().manual_seed(config.seed)
-    channels_a, channels_b = config.pictures.channels_a, config.pictures.channels_b
     with torch.random.fork_rng(devices=[]):  # torch's own initial weights are overwritten, and cost no random numbers
-        networks = Networks(
-            new_generator(config.generator, channels_a, channels_b),
-            new_generator(config.generator, channels_b, channels_a),
-            new_discriminator(config.discriminator, channels_a),
-            new_discriminator(config.discriminator, channels_b),
-        )
+        networks = new_networks(config)
     for _, network in networks.items():
         init_weights(network, random, config.start, config.start_gain)
         network.to(device)

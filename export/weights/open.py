@@ -25,10 +25,10 @@ from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, ch
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
+from cyclegan_edge.train.config import MAX_SIZE
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
 DEFAULT_SIZE = 256  # px, of a ResNet whose file does not say
-MAX_SIZE = 1 << 14  # px
 
 _ENTRY = "cyclegan_edge"  # in the metadata of an imported file
 
