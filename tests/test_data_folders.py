@@ -21,6 +21,20 @@ def test_every_epoch_shows_the_larger_domain_once_in_another_order(two_domains: 
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+def test_a_pair_depends_on_the_seed_and_its_position_alone(two_domains: Path) -> None:
+    folders = find_pictures(two_domains)
+
+    def shown(seed: int, start: int, count: int) -> list[tuple[int, bytes, bytes]]:
+        pairs = islice(FolderPairs(folders, seed).stream(start), count)
+        return [(pair.position, pair.decode_a().tobytes(), pair.decode_b().tobytes()) for pair in pairs]
+
+    whole = shown(3, 0, 20)
+
+    assert all(shown(3, start, 3) == whole[start : start + 3] for start in (1, 4, 5, 17))
+    assert shown(4, 0, 20) != whole
+    assert {b for _, _, b in whole} == {read_image(path).tobytes() for path in folders.b}
+
+
 def test_unreadable_files_are_left_out_by_name(two_domains: Path) -> None:
     (two_domains / "trainA" / "broken.jpg").write_bytes(b"no picture")
     heard: list[tuple[int, int]] = []

@@ -197,19 +197,23 @@ def test_a_missing_and_a_compressed_shard_are_refused(tmp_path: Path, write_tar:
 
 
 def test_members_that_are_too_large_are_refused_unread(tmp_path: Path) -> None:
-    large, sparse, negative = (tarfile.TarInfo(f"trainA/{number}.jpg") for number in range(3))
+    large, negative = (tarfile.TarInfo(f"trainA/{number}.jpg") for number in range(2))
     large.size, negative.size = 5 << 30, -512
     (tmp_path / "large.tar").write_bytes(large.tobuf())
-    sparse.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)}
-    (tmp_path / "sparse.tar").write_bytes(sparse.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
     (tmp_path / "negative.tar").write_bytes(negative.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
-    with pytest.raises(DataError, match=r"trainA/0\.jpg.*large\.tar has 5120 MiB.* 1024 "):
+    with pytest.raises(DataError, match=r"trainA/0\.jpg.*large\.tar has 5120 MiB.* 1024;"):
         find_pictures_in(str(tmp_path / "large.tar"))
-    with pytest.raises(DataError, match=r"trainA/1\.jpg.*sparse\.tar.*with holes"):
-        find_pictures_in(str(tmp_path / "sparse.tar"))
     with pytest.raises(DataError, match=r"negative\.tar.*negative size"):
         find_pictures_in(str(tmp_path / "negative.tar"))
+
+
+def test_the_holes_of_a_sparse_member_are_not_filled(tmp_path: Path) -> None:
+    sparse = tarfile.TarInfo("trainA/1.jpg")
+    sparse.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)}
+    (tmp_path / "0.tar").write_bytes(sparse.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+
+    assert everything(tmp_path / "0.tar")["trainA"] == [("trainA/1.jpg", b"")]
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])

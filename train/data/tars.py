@@ -38,13 +38,13 @@ def find_pictures_in(shard: str) -> dict[str, list[Span]]:
     """
     found: dict[str, list[Span]] = {domain: [] for domain in DOMAINS}
     try:
-        for name, offset, size, sparse in _members(shard):
+        for name, offset, size in _members(shard):
             if (domain := _domain(shard, name)) is None:
                 continue
-            if sparse or size > MAX_BYTES:
+            if size > MAX_BYTES:
                 raise DataError(
-                    f"{name} in the shard {shard} has {size >> 20} MiB{' with holes' * sparse}, "
-                    f"expected at most {MAX_BYTES >> 20} in one piece; pack the shard without it."
+                    f"{name} in the shard {shard} has {size >> 20} MiB, "
+                    f"expected at most {MAX_BYTES >> 20}; pack the shard without it."
                 )
             found[domain].append((offset, size))
     except (OSError, tarfile.TarError, ValueError) as error:
@@ -86,9 +86,9 @@ def scheme_of(location: str) -> str | None:
     return found[1].lower() if found else None
 
 
-def _members(shard: str) -> Iterator[tuple[str, int, int, bool]]:
-    """Name, offset and size of the data of every regular file, and whether it is sparse."""
-    offset, long_name, sparse = 0, "", False
+def _members(shard: str) -> Iterator[tuple[str, int, int]]:
+    """Name of every regular file, and offset and size of its data; what a sparse one stores, without its holes."""
+    offset, long_name = 0, ""
     while (header := _read_header(shard, offset, BLOCK)) != bytes(BLOCK):  # which ends a tar file
         member = _parse_header(header)
         data = offset + BLOCK
@@ -101,11 +101,11 @@ def _members(shard: str) -> Iterator[tuple[str, int, int, bool]]:
             body = _read_header(shard, data, member.size)
             pax = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", body)
             name = body.rstrip(b"\0") if member.type == tarfile.GNUTYPE_LONGNAME else pax[1] if pax else b""
-            long_name, sparse = name.decode(errors="replace") or long_name, sparse or b"GNU.sparse" in body
+            long_name = name.decode(errors="replace") or long_name
         elif member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
             if member.isreg():
-                yield long_name or member.name, data, member.size, sparse or member.type == tarfile.GNUTYPE_SPARSE
-            long_name, sparse = "", False
+                yield long_name or member.name, data, member.size
+            long_name = ""
 
 
 def _parse_header(header: bytes) -> tarfile.TarInfo:
