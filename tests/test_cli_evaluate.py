@@ -97,15 +97,20 @@ def test_a_bundle_keeps_its_figures_inside(tiny_bundle: Path, data: Path, networ
     assert "The cycle is left out" in said
 
 
-def test_a_checkpoint_outside_a_run_keeps_its_figures_beside_it(run: Path, data: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_outside_a_run_keeps_its_figures_beside_it(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copied = tmp_path / "copied.pt"
     shutil.copy(run / "checkpoints" / "step_0000000.pt", copied)
 
     evaluate(copied, "--data", data)
     evaluate(copied, "--data", data, "--out", tmp_path / "elsewhere" / "figures.json")
+    monkeypatch.chdir(tmp_path)
+    evaluate("copied.pt", "--data", data, "--out", "here.json")
 
     assert (tmp_path / "copied.json").is_file()
     assert (tmp_path / "elsewhere" / "figures.json").is_file()
+    assert (tmp_path / "here.json").is_file()
 
 
 @pytest.mark.parametrize(

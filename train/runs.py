@@ -158,29 +158,32 @@ def resolve_checkpoint(source: Path | None, *, runs: Path = RUNS) -> tuple[str, 
     Raises CheckpointError when there is none.
     """
     if source is not None and source.is_file():
-        ours = in_run(source) and source.stem.startswith("step_")
-        return (source.resolve().parents[1].name if ours else model_name(source)), source
-    run = source if source is not None else newest_run(runs)
-    checkpoint = find_checkpoint(run)
+        run = run_of(source)
+        if run is not None and source.stem.startswith("step_"):
+            return run.resolve().name, source
+        return model_name(source), source
+    folder = source if source is not None else newest_run(runs)
+    checkpoint = find_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(
-            f"{run} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
+            f"{folder} is neither a checkpoint, a run with checkpoints, nor a bundle; name one of those."
         )
-    return run.resolve().name, checkpoint
+    return folder.resolve().name, checkpoint
 
 
-def in_run(checkpoint: Path) -> bool:
-    """Whether the file lies where a run keeps its checkpoints."""
-    return checkpoint.resolve().parent.name == _CHECKPOINTS
+def run_of(checkpoint: Path) -> Path | None:
+    """The run that a checkpoint file belongs to; None when it does not lie where a run keeps its checkpoints."""
+    if checkpoint.resolve().parent.name != _CHECKPOINTS:
+        return None
+    whole = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
+    return whole.parents[1]
 
 
 def evaluation_path(checkpoint: Path, direction: Direction) -> Path:
     """Where the evaluation of a checkpoint is stored: in its run, or beside a file that lies in none."""
     name = f"{checkpoint.stem}.json" if direction == "ab" else f"{checkpoint.stem}-{direction}.json"
-    if not in_run(checkpoint):
-        return checkpoint.with_name(name)
-    whole = checkpoint if len(checkpoint.parents) > 1 else checkpoint.resolve()
-    return whole.parents[1] / "evaluation" / name
+    run = run_of(checkpoint)
+    return run / "evaluation" / name if run else checkpoint.with_name(name)
 
 
 def model_name(file: Path) -> str:

@@ -79,11 +79,11 @@ def evaluate(
     write_evaluation(path, evaluation)
     _print(evaluation)
     console.print(f"\nThe figures and their protocol are in [bold]{escape(str(path))}[/bold].")
-    page = path.parent.with_name("report.html")  # of a run that has ended
-    if out is None and page.is_file():
+    run = candidate.run
+    if out is None and run is not None and (run / "report.html").is_file():  # it has ended
         from cyclegan_edge.train.report import write_report
 
-        console.print(f"They are in [bold]{escape(str(write_report(page.parent)))}[/bold] too.")
+        console.print(f"They are in [bold]{escape(str(write_report(run)))}[/bold] too.")
 
 
 def _print(evaluation: "Evaluation") -> None:

@@ -44,6 +44,7 @@ class Candidate:
     model: Model
     inverse_model: Model | None = None  # when it is not in the same file
     data: Path | None = None  # what it was trained on, where it says so
+    run: Path | None = None  # that a checkpoint belongs to
     stored_at: Path  # where its evaluation belongs
     passed_over: tuple[str, ...] = ()  # why engine="auto" took no faster engine, a sentence each
 
@@ -81,7 +82,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
 
     from cyclegan_edge.train.checkpoint import load_generator
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
-    from cyclegan_edge.train.runs import evaluation_path
+    from cyclegan_edge.train.runs import evaluation_path, run_of
 
     config, forward, step = load_generator(path, direction)
     _, inverse, _ = load_generator(path, _opposite(direction))
@@ -100,6 +101,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
         size=config.size,
         model=model,
         data=Path(config.data),
+        run=run_of(path),
         stored_at=evaluation_path(path, direction),
     )
 
