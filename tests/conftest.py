@@ -35,6 +35,18 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two warnings of torch's own do not fail tests marked `gpu`, in which torch.compile raises them for any network.
+
+    It imports modules that use the deprecated torch.jit.script_method, and looks for the gradient of every input of a
+    network, also of a translated picture, which is no leaf.
+    """
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("ignore:`torch.jit.script_method`"))
+            item.add_marker(pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests marked `gpu` or `tensorrt` skip aloud on a machine without."""
     if item.get_closest_marker("gpu"):

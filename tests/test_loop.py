@@ -172,7 +172,7 @@ def test_cuda_is_refused_in_one_sentence_where_there_is_none(data: Path) -> None
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
 
-    with pytest.raises(ConfigError, match="torch sees no CUDA device"):
+    with pytest.raises(ConfigError, match=r"'cuda'.*no CUDA device.*device=cpu"):
         choose_device(small(data, device="cuda"))
 
 
@@ -216,7 +216,7 @@ def test_a_metric_that_the_test_pictures_cannot_give_is_refused_before_the_first
     (data / "testA").mkdir(exist_ok=True)
     write_image(data / "testA" / "0.png", np.zeros((40, 40, 3), np.uint8))
 
-    with pytest.raises(ConfigError, match="psnr was not worked out; it needs the truth"):
+    with pytest.raises(ConfigError, match=r"psnr.* truthB/"):
         train(small(data, output__evaluate_every=1, output__metric="psnr"), tmp_path)
     assert find_checkpoint(tmp_path) is None
 

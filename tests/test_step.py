@@ -9,8 +9,15 @@ from torch import Tensor
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.execution import PLAIN, Execution, ExecutionConfig, TrainPrecision, prepare_network, resolve
-from cyclegan_edge.train.losses import ObjectiveConfig
+from cyclegan_edge.train.execution import (
+    PLAIN,
+    Execution,
+    ExecutionConfig,
+    TrainPrecision,
+    allow_tf32,
+    prepare_network,
+    resolve,
+)
 from cyclegan_edge.train.networks import InstanceNorm
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Step
@@ -166,7 +173,7 @@ def test_grey_becomes_colour_and_colour_grey() -> None:
     _, pictures = step(grey, colour)
 
     assert pictures.fake_b.shape == (1, 3, 32, 32)
-    assert pictures.fake_a.shape == pictures.cycled_a.shape == (1, 1, 32, 32)
+    assert pictures.fake_a.shape == (1, 1, 32, 32)
 
 
 def test_identity_weight_0_saves_the_pass_and_reports_0() -> None:
@@ -224,17 +231,17 @@ def test_checkpointing_keeps_fewer_activations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speed", "sentence"),
+    ("config", "sentence"),
     [
-        (ExecutionConfig(cuda_graphs="on"), "speed.cuda_graphs is 'on', but it needs a CUDA device"),
-        (ExecutionConfig(precision="fp16"), "speed.precision is 'fp16', which needs a CUDA device"),
-        (ExecutionConfig(precision="tf32"), "speed.precision is 'tf32', which needs a CUDA device"),
-        (ExecutionConfig(accumulate=3), "speed.accumulate is 3, but 2 pairs cannot be cut into so many equal parts"),
+        (ExecutionConfig(cuda_graphs="on"), "speed.cuda_graphs.* CUDA device"),
+        (ExecutionConfig(precision="fp16"), "fp16.* CUDA device.* bf16"),
+        (ExecutionConfig(precision="tf32"), "tf32.* CUDA device.* bf16"),
+        (ExecutionConfig(accumulate=3), "accumulate is 3.* 2 pairs"),
     ],
 )
-def test_what_the_device_cannot_do_is_refused(speed: ExecutionConfig, sentence: str) -> None:
+def test_what_the_device_cannot_do_is_refused(config: ExecutionConfig, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        resolve(speed, CPU, size=32, batch=2)
+        resolve(config, CPU, size=32, batch=2)
 
 
 def test_a_gradient_penalty_is_not_compiled() -> None:
@@ -250,34 +257,48 @@ def test_the_cpu_takes_both_its_precisions_and_names_them(precision: TrainPrecis
     assert isinstance(speed, Execution)
 
 
+HALF: dict[str, ExecutionConfig] = {
+    "bf16": ExecutionConfig(precision="bf16", compile="off", cuda_graphs="off"),
+    "fp16": ExecutionConfig(precision="fp16", compile="off"),
+}
+AS_EAGER: dict[str, ExecutionConfig] = {
+    "CUDA graphs": ExecutionConfig(precision="fp32", compile="off", cuda_graphs="on"),
+    "compiled": ExecutionConfig(precision="fp32", compile="on", cuda_graphs="off"),
+    "both": ExecutionConfig(precision="fp32", compile="on", cuda_graphs="on"),
+}
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "speed",
-    [
-        ExecutionConfig(compile="off", cuda_graphs="off"),
-        ExecutionConfig(compile="off", cuda_graphs="on"),
-        ExecutionConfig(compile="on", cuda_graphs="off"),
-        ExecutionConfig(compile="on", cuda_graphs="on"),
-        ExecutionConfig(precision="fp16", compile="off"),
-    ],
-)
-def test_every_way_on_cuda_gives_the_losses_of_the_plain_one(speed: ExecutionConfig) -> None:
-    device, config = torch.device("cuda", 0), settings()
-    found = losses_of_three_steps(speed, config.objective, config, device)
-    expected = losses_of_three_steps(PLAIN, config.objective, config, device)
+@pytest.mark.parametrize("way", HALF)
+def test_half_precision_on_cuda_gives_the_losses_of_float32(way: str) -> None:
+    """Of the first step only: fp16 skips updates until its scale has settled, so later steps see other weights."""
+    found, expected = (losses_on_cuda(execution, steps=1) for execution in (HALF[way], PLAIN))
 
-    for ours, theirs in zip(found, expected, strict=True):
-        for (name, one), (_, other) in zip(ours._asdict().items(), theirs._asdict().items(), strict=True):
-            assert one.item() == pytest.approx(other.item(), rel=0.05, abs=0.02), name
+    for name, wanted in expected[0]._asdict().items():
+        assert found[0]._asdict()[name].item() == pytest.approx(wanted.item(), rel=0.05, abs=0.02), name
 
 
-def losses_of_three_steps(
-    speed: ExecutionConfig, objective: ObjectiveConfig, config: TrainConfig, device: torch.device
-) -> list[Losses]:
-    state = new_state(replace(config, speed=speed), device)
-    step = Step(state, objective, resolve(speed, device, size=config.size, batch=1))
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", AS_EAGER)
+def test_every_way_on_cuda_gives_the_losses_of_the_eager_one(way: str) -> None:
+    """Of three steps: a graph has to see new pictures and new weights."""
+    eager = replace(AS_EAGER[way], compile="off", cuda_graphs="off")
+    found, expected = (losses_on_cuda(execution, steps=3) for execution in (AS_EAGER[way], eager))
+
+    for step, wanted in enumerate(expected):
+        for name, value in wanted._asdict().items():
+            assert found[step]._asdict()[name].item() == pytest.approx(value.item(), rel=0.02, abs=0.01), (step, name)
+
+
+def losses_on_cuda(execution: ExecutionConfig, *, steps: int) -> list[Losses]:
+    """In float32 without TF32, so that rounding stays below what Adam's first steps make visible."""
+    device, config = torch.device("cuda", 0), replace(settings(), speed=execution)
+    resolved = resolve(execution, device, size=config.size, batch=1)
+    allow_tf32(resolved)
+    state = new_state(config, device)
+    step = Step(state, config.objective, resolved)
     results = []
-    for seed in range(3):
+    for seed in range(steps):
         real_a, real_b = (half.to(device) for half in pair(seed=seed))
         losses, _ = step(real_a, real_b)
         results.append(Losses(*(loss.clone() for loss in losses)))

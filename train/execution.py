@@ -140,6 +140,14 @@ def allow_tf32(execution: Execution) -> None:
         torch.backends.cudnn.benchmark = True  # every shape of a run comes again
 
 
+def apply_to_both(network: nn.Module, one: Tensor, other: Tensor, *, batched: bool) -> tuple[Tensor, Tensor]:
+    """The network on two batches; in one forward pass when `batched` and of one shape."""
+    if not batched or one.shape != other.shape:
+        return network(one), network(other)
+    first, second = network(torch.cat((one, other))).chunk(2)
+    return first, second
+
+
 class PassResult(Protocol):
     """A named tuple of tensors: 0-d losses, which are means over the batch, and (N, C, S, S) pictures."""
 

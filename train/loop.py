@@ -18,7 +18,7 @@ from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
 from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
 from cyclegan_edge.train.state import TrainState, new_state
-from cyclegan_edge.train.step import Losses, Step
+from cyclegan_edge.train.step import Losses, Pictures, Step
 
 MAX_NONFINITE_STEPS = 50  # in a row, after which a run gives up
 
@@ -109,27 +109,17 @@ def fit(
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or group.any(stop())
 
-            logged, sample, checkpoint, best = None, None, None, False
-            warnings: list[str] = []
+            logged, warnings = None, list[str]()
             if last or state.step % config.output.log_every == 0:
                 logged = _read(losses, group)
                 warnings += _check_finite(state, run)
-                scalars = {
-                    "learning_rate": rate,
-                    "pairs_per_second": throughput(),
-                    "data_wait_share": prefetcher.wait_share(),
-                }
+                waited = prefetcher.wait_share()
+                scalars = {"learning_rate": rate, "pairs_per_second": throughput(), "data_wait_share": waited}
                 if writer:
                     warnings += writer.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
+            sample = checkpoint = None
             if writer:
-                if last or state.step % config.output.sample_every == 0:
-                    sample, seen = writer.sample(pictures)
-                    warnings += seen
-                if last or state.step % (config.output.evaluate_every or state.step + 1) == 0:
-                    best = writer.is_best()
-                writer.warn(warnings)
-                if last or best or state.step % config.output.save_every == 0:
-                    checkpoint = writer.save(best=best)
+                sample, checkpoint = _write_due(writer, config, state, pictures, warnings, last=last)
             yield Progress(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),
@@ -169,6 +159,21 @@ def _crops(
         world_size=group.world_size,
         pin=pin,
     )
+
+
+def _write_due(
+    writer: RunWriter, config: TrainConfig, state: TrainState, pictures: Pictures, warnings: list[str], *, last: bool
+) -> tuple[Path | None, Path | None]:
+    """The sample and the checkpoint that were written after this step; `warnings` grows by those about the pictures."""
+    output, sample, best = config.output, None, False
+    if last or state.step % output.sample_every == 0:
+        sample, seen = writer.sample(pictures)
+        warnings += seen
+    if output.evaluate_every and (last or state.step % output.evaluate_every == 0):
+        best = writer.is_best()
+    writer.warn(warnings)
+    due = last or best or state.step % output.save_every == 0
+    return sample, writer.save(best=best) if due else None
 
 
 class DevicePrefetcher:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.train.distributed import ProcessGroup
-from cyclegan_edge.train.execution import Execution, Executor, prepare_network
+from cyclegan_edge.train.execution import Execution, Executor, apply_to_both, prepare_network
 from cyclegan_edge.train.losses import (
     ObjectiveConfig,
     augmented,
@@ -49,10 +49,8 @@ class Pictures(NamedTuple):
 
     real_a: Tensor
     fake_b: Tensor
-    cycled_a: Tensor
     real_b: Tensor
     fake_a: Tensor
-    cycled_b: Tensor
 
 
 class GeneratorResult(NamedTuple):
@@ -67,8 +65,6 @@ class GeneratorResult(NamedTuple):
     total: Tensor  # eq. (3)
     fake_b: Tensor
     fake_a: Tensor
-    cycled_a: Tensor
-    cycled_b: Tensor
 
 
 class DiscriminatorResult(NamedTuple):
@@ -100,9 +96,7 @@ class GeneratorPass(nn.Module):
         identity_a, identity_b = identity_loss(same_a, real_a), identity_loss(same_b, real_b)
         total = gan_ab + gan_ba + objective.cycle_weight_a * cycle_a + objective.cycle_weight_b * cycle_b
         total = total + objective.identity_weight * (identity_a + identity_b)
-        return GeneratorResult(
-            gan_ab, gan_ba, cycle_a, cycle_b, identity_a, identity_b, total, fake_b, fake_a, cycled_a, cycled_b
-        )
+        return GeneratorResult(gan_ab, gan_ba, cycle_a, cycle_b, identity_a, identity_b, total, fake_b, fake_a)
 
     def _translate(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The source translated into the target's domain; the target translated into its own, or itself when unused."""
@@ -148,31 +142,29 @@ class Step:
     def __init__(
         self, state: TrainState, objective: ObjectiveConfig, execution: Execution, group: ProcessGroup | None = None
     ) -> None:
-        self.state = state
-        self._group = group or ProcessGroup()
+        self.state, self._group = state, group or ProcessGroup()
         for _, network in state.networks.items():
             prepare_network(network, execution)
+        generators = GeneratorPass(state.networks, objective, batched=execution.batched)
+        self._discriminators = DiscriminatorPass(state.networks, objective, batched=execution.batched)
         self._run_generators: Executor[GeneratorResult] = Executor(
-            GeneratorPass(state.networks, objective, batched=execution.batched),
-            state.generators, state.scaler, execution, self._group,
-        )  # fmt: skip
+            generators, state.generators, state.scaler, execution, self._group
+        )
         self._run_discriminators: Executor[DiscriminatorResult] = Executor(
-            DiscriminatorPass(state.networks, objective, batched=execution.batched),
-            state.discriminators, state.scaler, execution, self._group,
-        )  # fmt: skip
+            self._discriminators, state.discriminators, state.scaler, execution, self._group
+        )
 
     def __call__(self, real_a: Tensor, real_b: Tensor) -> tuple[Losses, Pictures]:
         """`real_a` and `real_b` are this process's share of a batch: (n, C, S, S) float32 in -1..1 on the device."""
         state = self.state
-        discriminators = state.networks.discriminator_a, state.networks.discriminator_b
 
-        set_requires_grad(discriminators, False)  # the generators need their gradient towards the pictures only
+        self._discriminators.requires_grad_(False)  # the generators need their gradient towards the pictures only
         made = self._run_generators(real_a, real_b)
         state.scaler.step(state.generators)
         if state.averages is not None:
             state.averages.follow(state.networks)
 
-        set_requires_grad(discriminators, True)
+        self._discriminators.requires_grad_(True)
         fake_a, fake_b = self._replayed(state.replay_a, made.fake_a), self._replayed(state.replay_b, made.fake_b)
         judged = self._run_discriminators(real_a, fake_a, real_b, fake_b)
         state.scaler.step(state.discriminators)
@@ -184,22 +176,8 @@ class Step:
         )  # fmt: skip
         finite = torch.stack((*losses, made.total)).isfinite().all()
         state.count_step(finite, made.cycle_a + made.cycle_b, pairs=len(real_a) * self._group.world_size)
-        return losses, Pictures(real_a, made.fake_b, made.cycled_a, real_b, made.fake_a, made.cycled_b)
+        return losses, Pictures(real_a, made.fake_b, real_b, made.fake_a)
 
     def _replayed(self, buffer: ReplayBuffer, fake: Tensor) -> Tensor:
         """Every process keeps the same buffers, so that any number of them gives the same answers."""
         return self._group.local_shard(buffer.query(self._group.all_gather(fake)))
-
-
-def apply_to_both(network: nn.Module, one: Tensor, other: Tensor, *, batched: bool) -> tuple[Tensor, Tensor]:
-    """The network on two batches; in one forward pass when `batched` and of one shape."""
-    if not batched or one.shape != other.shape:
-        return network(one), network(other)
-    first, second = network(torch.cat((one, other))).chunk(2)
-    return first, second
-
-
-def set_requires_grad(networks: tuple[nn.Module, ...], requires_grad: bool) -> None:
-    """Whether a backward pass computes the gradients of these networks' weights."""
-    for network in networks:
-        network.requires_grad_(requires_grad)
