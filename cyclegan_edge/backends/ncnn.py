@@ -11,8 +11,9 @@ import ncnn
 import numpy as np
 import numpy.typing as npt
 
+from cyclegan_edge.backends.ncnn_param import read_graph
 from cyclegan_edge.bundle import Bundle
-from cyclegan_edge.contract import Precision, to_levels, to_signal
+from cyclegan_edge.contract import MIN_SIDE, Precision, to_levels, to_signal
 from cyclegan_edge.errors import BundleError, EngineError
 from cyclegan_edge.geometry import check_batch
 
@@ -43,16 +44,18 @@ class NcnnBackend:
         self._net.opt.use_fp16_storage = False
         self._net.opt.use_fp16_arithmetic = False
         weights = path.with_name(artifact.parts[0].file)
+        self._multiple = bundle.manifest.multiple
+        self._graph = read_graph(path, weights, side=2 * max(MIN_SIDE, self._multiple))
         opened = self._net.load_param(str(path)) == 0 and self._net.load_model(str(weights)) == 0
         if not opened or (self._net.input_names(), self._net.output_names()) != ([INPUT], [OUTPUT]):
             raise EngineError(f"ncnn {ncnn.__version__} refuses {path}; export the model again.")
-        self._multiple = bundle.manifest.multiple
         self.name = f"ncnn {ncnn.__version__} {precision}"
         self.device = f"CPU, {threads} threads"
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated one after the other."""
         check_batch(images, self._multiple)  # ncnn itself would mirror rows that are not there
+        self._graph.check_size(*images.shape[1:3])
         translated = np.empty_like(images)
         for image, result in zip(images, translated, strict=True):
             result[:] = self._translated(image)
