@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 LINE_EVERY = 30.0  # seconds between the lines of progress in a file or a pipe
 T = TypeVar("T")
@@ -39,7 +41,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
@@ -56,15 +58,27 @@ def track(items: Iterable[T], description: str, *, total: int) -> Iterator[T]:
 
 @contextlib.contextmanager
 def counting(description: str) -> Iterator[Callable[..., None]]:
-    """A function of how many are done, how many there are and a note; a progress bar shows them from its first call."""
+    """A function of how many are done, how many there are, and more; a progress bar shows them from its first call.
+
+    note    what was measured
+    left    seconds; without it they are estimated
+    """
     with progress_bar() as bar:
 
-        def show(done: int, total: int, note: str = "") -> None:
+        def show(done: int, total: int, note: str = "", left: float | None = None) -> None:
             if not bar.tasks:
                 bar.add_task(description, note="", total=total)
-            bar.update(bar.tasks[0].id, completed=done, total=total, note=note)
+            bar.update(bar.tasks[0].id, completed=done, total=total, note=note, left=left)
 
         yield show
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The seconds in the field `left` where there are any, else rich's own estimate."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        return super().render(task) if left is None else Text(str(timedelta(seconds=round(left))), "progress.remaining")
 
 
 class _Lines(Progress):
@@ -99,7 +113,8 @@ class _Lines(Progress):
 def _line(task: Task) -> str:
     """ "training 1200/5000, 4.1 min, 13.0 min left, 6.02 pairs/s"."""
     total = "" if task.total is None else f"/{task.total:.0f}"
-    left = task.time_remaining
+    known = task.fields.get("left")
+    left = task.time_remaining if known is None else known
     parts = (
         f"{task.description} {task.completed:.0f}{total}",
         _duration(task.elapsed or 0.0),

@@ -39,7 +39,7 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
             for warning in last.warnings:
                 warn(warning)
             total = last.total or max(last.step, round(last.step / max(last.share, 1e-6)))
-            show(last.step, total, _note(last, losses))
+            show(last.step, total, _note(last, losses), last.seconds_left)
     if last is None:
         console.print(
             "The run has reached its end already; to train on, give it a later one: --steps, --epochs or --minutes."
