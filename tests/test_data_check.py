@@ -182,12 +182,15 @@ def test_the_json_file_holds_everything_with_relative_names(data: Path, tmp_path
     assert len(written["problems"]) == 2
 
 
-def test_checking_needs_no_torch(data: Path) -> None:
-    code = (
-        "import sys; from typer.testing import CliRunner; from cyclegan_edge.cli import app;"
-        f"assert CliRunner().invoke(app, ['data', 'check', {str(data)!r}]).exit_code == 0;"
-        "assert 'torch' not in sys.modules"
-    )
+def test_checking_and_packing_need_no_torch(data: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from cyclegan_edge.cli import app
+for command in (["check", {str(data)!r}], ["pack", {str(data)!r}, "--out", {str(tmp_path / "out")!r}]):
+    assert CliRunner().invoke(app, ["data", *command]).exit_code == 0
+assert "torch" not in sys.modules
+"""
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

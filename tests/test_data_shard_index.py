@@ -49,6 +49,25 @@ def test_with_an_index_no_shard_is_opened(folder: Path, monkeypatch: pytest.Monk
     assert len(find_shards(str(folder))) == 3
 
 
+def test_an_address_has_its_index_beside_it_whatever_follows_its_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [shard.counts for shard in find_shards(str(folder))]
+
+    def read(location: str, offset: int, size: int) -> bytes:
+        assert location == "https://host/x/index.json"
+        return (folder / "index.json").read_bytes()
+
+    monkeypatch.setattr(shard_index, "read_at", read)
+
+    whole = find_shards("https://host/x/")
+    signed = find_shards("https://host/x/{00..02}.tar?signature=a/b")
+
+    assert [shard.location for shard in whole] == [f"https://host/x/{number:02d}.tar" for number in range(3)]
+    assert [shard.location for shard in signed] == [f"{shard.location}?signature=a/b" for shard in whole]
+    assert [shard.counts for shard in signed] == [shard.counts for shard in whole] == expected
+
+
 def test_without_an_index_the_shards_are_counted_and_it_is_said(folder: Path) -> None:
     expected = find_shards(str(folder))
     (folder / "index.json").unlink()
@@ -80,9 +99,10 @@ def test_shards_are_told_from_folders_of_pictures(folder: Path, data: str, meant
         ("{folder}/{{00..03}}.tar", r"1 of 4 shards .*03\.tar"),
         ("{folder}/{{00..02.tar", "braces"),
         ("{folder}/{{0..9}}}}.tar", "braces"),
+        ("{folder}/{{9..0}}.tar", "names no shard"),
         ("{folder}/{{0..{{1,2}}}}.tar", "braces"),
-        ("{folder}/{{0..999}}{{0..999}}{{0..9}}.tar", "more than 1000000 shards"),
-        ("{folder}/{{0..999999999999}}.tar", "more than 1000000 shards"),
+        ("{folder}/{{0..999}}{{0..999}}{{0..9}}.tar", "more than 1000000"),
+        ("{folder}/{{0..999999999999}}.tar", "more than 1000000"),
         ("{folder}/{{00,00}}.tar", "names a shard twice"),
         ("{folder}/..", "cyclegan-edge data pack"),
         ("{folder}/{{00..02}}.tar.gz", "no .tar files"),

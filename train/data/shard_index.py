@@ -108,8 +108,8 @@ def expand_braces(pattern: str) -> list[str]:
         numbers = range(int(bounds[1]), int(bounds[2]) + 1)[: _MAX_SHARDS + 1]
         names = [f"{number:0{len(bounds[1])}d}" for number in numbers]
     tails = expand_braces(tail)
-    if len(names) * len(tails) > _MAX_SHARDS:
-        raise DataError(f"The pattern {pattern} names more than {_MAX_SHARDS} shards; check its numbers.")
+    if not 0 < len(names) * len(tails) <= _MAX_SHARDS:
+        raise DataError(f"The pattern {pattern} names no shard or more than {_MAX_SHARDS}; check its numbers.")
     return [head + name + tail for name in names for tail in tails]
 
 
