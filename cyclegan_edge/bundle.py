@@ -8,6 +8,7 @@
         generator-fp32-float.onnx  input float32 (N, 3, H, W) RGB in -1..1 -> output, the same,
         generator-fp32-448x256.onnx  uint8 RGB of one constant size
         generator-fp16.engine      a TensorRT plan, built on and for one device
+        generator-fp16-rtx.engine  a plan of TensorRT for RTX, for desktop GPUs of several kinds
         generator-fp32.ncnn.param  the layers and
         generator-fp32.ncnn.bin    the weights for ncnn, on any CPU
         reference-1.png            a picture of the size it was trained on, and
@@ -31,7 +32,7 @@ MANIFEST = "manifest.json"
 MODELS = Path("models")  # where exported models are written and looked for
 SCHEMA = 3  # raised when a field changes its meaning or goes away
 
-FormatName = Literal["onnx", "tensorrt", "ncnn"]
+FormatName = Literal["onnx", "tensorrt", "tensorrt-rtx", "ncnn"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_MULTIPLE = 1 << 12
@@ -72,6 +73,15 @@ class Device:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """What an engine of TensorRT for RTX runs on; a GPU need not have been there when it was built."""
+
+    compute_capabilities: tuple[str, ...]  # "8.6"; "12.0+": that and newer
+    tensorrt: str  # "1.7.1.116", the one version that opens it
+    platform: str  # "Linux-x86_64"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """One file of the bundle."""
 
@@ -91,7 +101,8 @@ class Artifact:
     bytes: int | None = None  # as in `Part`
     parts: tuple[Part, ...] = ()  # ncnn only: the weights
     parity: Parity | None = None  # None: an engine, whose numbers are checked on its device
-    device: Device | None = None  # engines only
+    device: Device | None = None  # engines of TensorRT only
+    targets: Targets | None = None  # engines of TensorRT for RTX only
     shapes: tuple[tuple[int, int, int], ...] = ()  # engines only: smallest, best and largest (N, H, W)
     interface: Interface = "rgb"  # what it takes and gives; the engines of this package run "rgb" only
     fixed: tuple[int, int, int] | None = None  # the only (N, H, W) it takes; None: any, or what `shapes` says

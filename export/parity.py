@@ -33,7 +33,12 @@ BOUNDS: dict[Precision, Bound] = {  # trained weights measured, of any engine (d
     ),
 }
 
-_ENGINES: dict[FormatName, EngineName] = {"onnx": "onnxruntime", "tensorrt": "tensorrt", "ncnn": "ncnn"}
+_ENGINES: dict[FormatName, EngineName] = {
+    "onnx": "onnxruntime",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt-rtx",
+    "ncnn": "ncnn",
+}
 _RENDERED = 8  # landscapes to compare on, where no pictures of the run are there
 
 Pair = tuple[Picture, Picture]  # a picture, and what float32 PyTorch makes of it

@@ -122,7 +122,8 @@ def add_to_bundle(bundle: Bundle, targets: Iterable[Target], on_verdict: OnVerdi
 def stage_and_check(
     bundle: Bundle, target: Target, pairs: Sequence[Pair], stage: Path, on_verdict: OnVerdict
 ) -> Bundle:
-    """The bundle with `target`, whose files are in `stage` once it is within the bound of its precision.
+    """The bundle with `target`, whose files are in `stage` once it is within the bound of its precision, or for another
+    machine than this.
 
     When it fails and `on_verdict` does not raise, nothing is left in `stage` and the bundle comes back as it was.
     Raises ExportError when a required target fails.
@@ -131,9 +132,12 @@ def stage_and_check(
         made = Path(name)
         try:
             artifact = _with_lengths(made, target.make(bundle, made))
-            _, translate = open_artifact(Bundle(made, bundle.manifest), artifact)
-            pairs = pairs if target.pairs is None else target.pairs
-            verdict = compare(artifact.file, translate, pairs, bound=BOUNDS[target.precision])
+            if reason := target.why_not_here(artifact):
+                verdict = Verdict(file=artifact.file, outcome="skipped", reason=reason)
+            else:
+                _, translate = open_artifact(Bundle(made, bundle.manifest), artifact)
+                pairs = pairs if target.pairs is None else target.pairs
+                verdict = compare(artifact.file, translate, pairs, bound=BOUNDS[target.precision])
         except (EngineError, ExportError) as error:
             verdict = Verdict(file=target.file, outcome="failed", reason=str(error))
         else:

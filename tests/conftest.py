@@ -198,7 +198,9 @@ def install(cudart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     def installed(version: str) -> Any:
         library = str(shutil.copy(cudart, tmp_path / f"libcudart-{next(numbers)}.so"))  # never over a loaded one
         fake = made["Fake"](version, ctypes.CDLL(library))
-        monkeypatch.setitem(sys.modules, "tensorrt", fake.module)
+        rtx = version == made["RTX"]
+        monkeypatch.setitem(sys.modules, "tensorrt", None if rtx else fake.module)
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake.module if rtx else None)
         cuda = Cuda(library, driver=library)
         for module in (tensorrt_library, plan):
             monkeypatch.setattr(module, "load_cuda", lambda: cuda)
@@ -220,7 +222,9 @@ def engine_bundle(tmp_path: Path) -> Callable[..., Bundle]:
     def make(**changed: Any) -> Bundle:
         (tmp_path / "plan").write_bytes(b"plan")
         artifact = Artifact(file="plan", format="tensorrt", precision="fp16", sha256=sha256(tmp_path / "plan"))
-        artifact = replace(artifact, **{"device": tensorrt_library.this_device(), **changed})
+        if "device" not in changed:
+            changed["device"] = tensorrt_library.this_device()
+        artifact = replace(artifact, **changed)
         source = Source(file="checkpoint.pt", sha256="0", step=1)
         manifest = Manifest(name="x", direction="ab", size=256, architecture={}, source=source, artifacts=(artifact,))
         return Bundle(tmp_path, manifest)

@@ -193,12 +193,12 @@ def test_auto_says_why_each_faster_engine_was_passed_over(tiny_bundle: Path, mon
 
     assert backend.name.startswith("onnxruntime ")
     assert [reason.split(" was passed over: ")[0] for reason in reasons] == [
-        "tensorrt", "onnx-cuda", "ncnn", "openvino",
+        "tensorrt", "tensorrt-rtx", "onnx-cuda", "ncnn", "openvino",
     ]  # fmt: skip
     assert f"{tiny_bundle} holds nothing for it in fp16 or fp32; `cyclegan-edge export {tiny_bundle}" in reasons[0]
-    assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[1]
-    assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[2]
-    assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[3]
+    assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[2]
+    assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[3]
+    assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[4]
 
 
 def test_auto_takes_openvino_before_onnxruntime(tiny_bundle: Path) -> None:

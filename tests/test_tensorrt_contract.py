@@ -19,14 +19,28 @@ from typing import Any, Protocol
 import pytest
 
 from cyclegan_edge.backends.tensorrt import api
+from cyclegan_edge.backends.tensorrt.library import COMPUTE_CAPABILITIES
 
 DATA = Path(__file__).parent / "data"
 API = json.loads((DATA / "tensorrt_api.json").read_text(encoding="utf-8"))
-VERSIONS: list[str] = API["versions"]
+VERSIONS: list[str] = API["versions"]  # six of TensorRT, one of TensorRT for RTX
+RTX = VERSIONS[-1]
 BINDINGS = Path(__file__).parent.parent / "build" / "bindings"
 SOURCES = [path for path in Path(api.__file__).parent.glob("*.py") if path.name != "api.py"]
 
-GONE_IN = {"BuilderFlag.FP16": ("11.0.0.114", "11.4.0.106")}  # guarded by the version, as test_tensorrt_flow.py proves
+GONE_IN = {"BuilderFlag.FP16": ("11.0.0.114", "11.4.0.106", RTX)}  # guarded by the version: test_tensorrt_flow.py
+ONLY_IN_RTX = {  # guarded by the edition: test_tensorrt_run.py
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+    "ICudaEngine.create_runtime_config",
+}
+ONLY_OF_RTX = {
+    "ComputeCapability",
+    "CudaGraphStrategy",
+    "DynamicShapesKernelSpecializationStrategy",
+    "IRuntimeCache",
+    "IRuntimeConfig",
+}
 
 
 def kind(part: str, name: str, version: str) -> str | None:
@@ -72,7 +86,7 @@ def test_mypy_sees_every_use_of_tensorrt() -> None:
 
 
 def test_no_name_is_declared_that_is_not_used() -> None:
-    used = {node.attr for node in syntax() if isinstance(node, ast.Attribute)}
+    used = {node.attr for node in syntax() if isinstance(node, ast.Attribute)} | {*COMPUTE_CAPABILITIES.values()}
 
     assert len(methods()) + len(attributes()) > 50
     assert {name.rpartition(".")[2] for name in (*methods(), *attributes())} <= used
@@ -84,7 +98,8 @@ def test_every_name_exists_in(version: str) -> None:
     for name in (*methods(), *attributes()):
         owner, _, member = name.rpartition(".")
         owner = "ILogger.Severity" if owner == "Severity" else owner
-        if version in GONE_IN.get(name, ()):
+        rtx_only = name in ONLY_IN_RTX or owner in ONLY_OF_RTX
+        if version in GONE_IN.get(name, ()) or (rtx_only and version != RTX):
             continue
         part = "enums" if owner in API["enums"] else "classes"
         found = kind(part, f"{owner}.{member}", version)
@@ -100,7 +115,7 @@ def test_no_flag_is_a_number() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in {"set_flag", "clear_flag", "set_memory_pool_limit"}:
                 assert ast.unparse(node.args[0]).startswith("trt."), ast.unparse(node)
-            assert node.func.attr != "create_network" or ast.unparse(node.args[0]) == "_network_flags(trt)"
+            assert node.func.attr != "create_network" or ast.unparse(node.args[0]) == "_network_flags(edition, trt)"
 
 
 @pytest.fixture(scope="session")
@@ -122,18 +137,18 @@ def empty_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answer(program: str, bindings: Path, libraries: Path) -> Any:
+def answer(program: str, bindings: Path, libraries: Path, *arguments: str) -> Any:
     """The JSON that a program of tests/data prints with those bindings."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
     environment["PYTHONPATH"] = os.pathsep.join([str(bindings), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, DATA / program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, DATA / program, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=VERSIONS[:-1])
 def bindings(request: pytest.FixtureRequest) -> Path:
     """The folder of NVIDIA's bindings of a version."""
     found = sorted(BINDINGS.glob(f"*-{request.param}/tensorrt_bindings"))
@@ -142,25 +157,36 @@ def bindings(request: pytest.FixtureRequest) -> Path:
     return found[0].parent
 
 
-def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries: Path) -> None:
-    facts = answer("tensorrt_facts.py", bindings, empty_libraries)
-
-    version = facts["version"]
+def facts_agree(facts: Any, version: str) -> None:
+    """What a module offers is what tensorrt_api.json says of that version, and it takes our numbers of arguments."""
     for part in ("classes", "enums"):
         for owner, members in API[part].items():
             recorded = {member: kind(part, f"{owner}.{member}", version) for member in members}
             expected = {member: str(value) for member, value in facts[part][owner].items()}
             assert {member: value for member, value in recorded.items() if value is not None} == expected, owner
-
-
-def test_the_real_signatures_take_our_arguments(bindings: Path, empty_libraries: Path) -> None:
-    signatures = answer("tensorrt_facts.py", bindings, empty_libraries)["signatures"]
-
-    calls = {name: count for name, count in methods().items() if name in signatures}
+    calls = {name: count for name, count in methods().items() if name in facts["signatures"]}
     assert len(calls) > 25
     for name, count in calls.items():
-        accepted = [arity(line) for line in signatures[name].splitlines() if re.match(r"(\d+\. )?\w+\(self", line)]
-        assert any(low <= count <= high for low, high in accepted), (name, count, signatures[name][:200])
+        lines = facts["signatures"][name].splitlines()
+        accepted = [arity(line) for line in lines if re.match(r"(\d+\. )?\w+\(self", line)]
+        assert any(low <= count <= high for low, high in accepted), (name, count, lines[:4])
+
+
+def test_the_real_bindings_are_as_the_facts_say(bindings: Path, empty_libraries: Path) -> None:
+    facts = answer("tensorrt_facts.py", bindings, empty_libraries, "tensorrt_bindings")
+
+    facts_agree(facts, facts["version"])
+
+
+def test_the_real_tensorrt_for_rtx_is_as_the_facts_say() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    program = [sys.executable, str(DATA / "tensorrt_facts.py"), "tensorrt_rtx"]
+
+    facts = json.loads(subprocess.run(program, capture_output=True, check=True).stdout)
+
+    if f"rtx-{facts['version']}" != RTX:
+        pytest.skip(f"tensorrt_api.json has the facts of {RTX}, this is {facts['version']}")
+    facts_agree(facts, RTX)
 
 
 def arity(signature: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import pytest
 
 from cyclegan_edge.backends.tensorrt import library
 from cyclegan_edge.backends.tensorrt.build import EngineConfig, build_engine, graph_precision_needed
-from cyclegan_edge.backends.tensorrt.library import load_tensorrt, tensorrt_version, this_device, why_missing
+from cyclegan_edge.backends.tensorrt.library import TENSORRT, load, this_device, version_of, why_missing
 from cyclegan_edge.backends.tensorrt.plan import open_plan
 from cyclegan_edge.bundle import Bundle, Device
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
@@ -38,6 +38,7 @@ def test_a_half_engine_is_built_as_its_version_wants(install: Callable[[str], An
     built = build_engine(GRAPH, EngineConfig(shapes=SHAPES))
 
     assert (built.plan, built.shapes, built.precision) == (b"plan", SHAPES, "fp16")
+    assert built.device == this_device()
     assert built.device.tensorrt == version
     assert fake.called("Builder.create_network") == [(2,) if version in STRONG else (0,)]
     flags = [flag.name for (flag,) in fake.called("IBuilderConfig.set_flag")]
@@ -84,7 +85,7 @@ def test_a_graph_of_fixed_size_needs_no_profile_and_takes_no_other_size(fake: An
     fake.input_shape = (1, 256, 256, 3)
 
     build_engine(GRAPH, EngineConfig(shapes=((1, 256, 256),) * 3))
-    with pytest.raises(ExportError, match=r"takes only batches of \(1, 256, 256\), but shapes is"):
+    with pytest.raises(ExportError, match=r"takes only batches of \(1, 256, 256, 3\), but shapes is"):
         build_engine(GRAPH, EngineConfig(shapes=SHAPES))
 
     assert fake.called("IBuilderConfig.add_optimization_profile") == []
@@ -210,10 +211,10 @@ def test_without_tensorrt_the_command_that_brings_it_is_named(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(library, "_JETSON", tmp_path / marker)
 
-    assert tensorrt_version() is None
-    assert remedy in why_missing()
+    assert version_of(TENSORRT) is None
+    assert remedy in why_missing(TENSORRT)
     with pytest.raises(EngineError, match=re.escape(remedy)):
-        load_tensorrt()
+        load(TENSORRT)
 
 
 def test_a_tensorrt_without_its_libraries_is_not_called_missing(
@@ -222,19 +223,19 @@ def test_a_tensorrt_without_its_libraries_is_not_called_missing(
     (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
 
-    assert tensorrt_version() is None
-    assert "is installed but does not load (libnvinfer.so.10" in why_missing()
+    assert version_of(TENSORRT) is None
+    assert "is installed but does not load (libnvinfer.so.10" in why_missing(TENSORRT)
 
 
 def test_a_tensorrt_that_is_too_old_is_refused(fake: Any) -> None:
     fake.module.__version__ = "8.5.2.2"
 
-    assert tensorrt_version() == "8.5.2.2"
+    assert version_of(TENSORRT) == "8.5.2.2"
     with pytest.raises(EngineError, match=r"TensorRT 8.5.2.2 is too old, expected 10.3 or newer; use JetPack 6.1"):
-        load_tensorrt()
+        load(TENSORRT)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_exporter_learns_which_graph_to_pass(version: str) -> None:
-    assert graph_precision_needed(version) == ("fp32" if version in WEAK else "fp16")
-    assert graph_precision_needed(version, "fp32") == "fp32"
+    assert graph_precision_needed(TENSORRT, version) == ("fp32" if version in WEAK else "fp16")
+    assert graph_precision_needed(TENSORRT, version, "fp32") == "fp32"

@@ -1,6 +1,7 @@
 """Pictures through an engine, one or several at a time, on a TensorRT and a CUDA that record what they are told."""
 
 import ctypes
+import re
 import runpy
 import threading
 import time
@@ -14,13 +15,18 @@ import pytest
 
 from cyclegan_edge import preprocess
 from cyclegan_edge.backends.base import Pipelined, run_many
+from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.backends.tensorrt.explain import explain
+from cyclegan_edge.backends.tensorrt.library import AMPERE_AND_NEWER, RTX, this_device, this_platform
+from cyclegan_edge.backends.tensorrt.rtx import cache_file
 from cyclegan_edge.backends.tensorrt.run import IN_FLIGHT, TensorrtBackend
-from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.bundle import Artifact, Bundle, Targets
 from cyclegan_edge.errors import EngineError, SourceError
+from cyclegan_edge.files import sha256
 
 DATA = Path(__file__).parent / "data"
-VERSIONS: list[str] = runpy.run_path(str(DATA / "fake_tensorrt.py"))["VERSIONS"]
+FAKE = runpy.run_path(str(DATA / "fake_tensorrt.py"))
+VERSIONS: list[str] = FAKE["VERSIONS"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -277,3 +283,94 @@ def test_each_layer_is_told_in_tensorrts_words_with_its_mean_time(
     assert fake.called("IExecutionContext.set_input_shape") == [("image", (1, 256, 320, 3))]
     assert fake.cudart.fake_calls(b"cudaStreamBeginCapture") == 0
     assert fake.cudart.fake_live() == 0
+
+
+@pytest.fixture
+def rtx(install: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """TensorRT for RTX on a GPU of compute capability 8.6, with an empty cache of kernels."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fake = install(FAKE["RTX"])
+    monkeypatch.setattr(Cuda, "compute_capability", lambda cuda: "8.6")
+    return fake
+
+
+def portable_engine(engine_bundle: Callable[..., Bundle], *capabilities: str, version: str = "1.7.1.116") -> Bundle:
+    targets = Targets(compute_capabilities=capabilities or AMPERE_AND_NEWER, tensorrt=version, platform=this_platform())
+    return engine_bundle(format="tensorrt-rtx", device=None, targets=targets, shapes=((1, 256, 256),) * 3)
+
+
+def test_an_rtx_engine_captures_its_own_graphs_and_keeps_its_kernels(
+    rtx: Any, engine_bundle: Callable[..., Bundle], rng: np.random.Generator
+) -> None:
+    bundle = portable_engine(engine_bundle)
+    batches = pictures(rng, [(1, 256, 256)] * 4)
+
+    engine = TensorrtBackend(bundle, edition=RTX)
+    for batch in batches:
+        np.testing.assert_array_equal(engine.run(batch), 255 - batch)
+
+    assert (engine.name, engine.device, engine.note) == ("tensorrt-rtx 1.7.1.116 fp16", "Fake Orin", "")
+    assert rtx.cudart.fake_calls(b"cudaStreamBeginCapture") == 0, "its own graphs, not one around them"
+    strategy = rtx.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    assert rtx.called("IRuntimeConfig.cuda_graph_strategy =") == [(strategy,)]
+    specialised = rtx.module.DynamicShapesKernelSpecializationStrategy
+    assert rtx.called("IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy =") == [(specialised.EAGER,)]
+    assert cache_file(this_device(RTX)).read_bytes() == b"kernels"
+    assert len(rtx.called("IRuntimeCache.serialize")) == 1, "once for this shape"
+    assert rtx.called("IRuntimeCache.deserialize") == []
+
+    list(engine.run_many(batches))
+    TensorrtBackend(bundle, edition=RTX)
+
+    assert rtx.called("IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy =")[1:] == [
+        *[(specialised.LAZY,)] * IN_FLIGHT, (specialised.EAGER,)
+    ]  # fmt: skip
+    assert rtx.called("IRuntimeCache.deserialize") == [(b"kernels",)], "the second start has them"
+    assert len(rtx.called("Runtime.deserialize_cuda_engine")) == 2
+
+
+def test_an_rtx_engine_of_another_version_is_built_again_from_its_graph(
+    rtx: Any, engine_bundle: Callable[..., Bundle], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    (tmp_path / "graph").write_bytes(b"graph")
+    graph = Artifact(file="graph", format="onnx", precision="fp16", sha256=sha256(tmp_path / "graph"))
+    bundle = portable_engine(engine_bundle, "8.6", version="1.6.0.1").with_artifact(graph)
+
+    engine = TensorrtBackend(bundle, edition=RTX)
+
+    assert re.search(r"was built by TensorRT for RTX 1\.6\.0\.1, .* again by 1\.7\.1\.116 in \d+\.\d s; ", engine.note)
+    assert rtx.called("IBuilderConfig.set_compute_capability") == [(rtx.module.ComputeCapability.SM86, 0)]
+    assert (tmp_path / "plan").read_bytes() == b"plan", "the bundle stays as it is"
+    (batch,) = pictures(rng, [(1, 256, 256)])
+    np.testing.assert_array_equal(engine.run(batch), 255 - batch)
+
+
+@pytest.mark.parametrize(
+    ("here", "sentence"),
+    [
+        (
+            "7.5",
+            r"plan was built for compute capability 8\.0, .*, 12\.0\+ on .*, but this is Fake Orin \(7\.5\)",
+        ),
+        ("9.0", r"TensorRT for RTX does not support compute capability 9\.0 \(Fake Orin\), TensorRT does"),
+        ("8.7", r"TensorRT for RTX does not support compute capability 8\.7"),
+    ],
+)
+def test_a_gpu_that_an_rtx_engine_is_not_for_is_a_sentence(
+    rtx: Any, engine_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, here: str, sentence: str
+) -> None:
+    monkeypatch.setattr(Cuda, "compute_capability", lambda cuda: here)
+
+    with pytest.raises(EngineError, match=sentence):
+        TensorrtBackend(portable_engine(engine_bundle), edition=RTX)
+
+    assert rtx.called("Runtime.deserialize_cuda_engine") == []
+
+
+@pytest.mark.parametrize("here", ["8.0", "8.6", "12.0", "12.1", "13.0"])
+def test_a_portable_rtx_engine_runs_on_ampere_and_newer(
+    rtx: Any, engine_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    monkeypatch.setattr(Cuda, "compute_capability", lambda cuda: here)
+
+    TensorrtBackend(portable_engine(engine_bundle), edition=RTX)

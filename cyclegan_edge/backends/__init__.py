@@ -23,6 +23,7 @@ _CPU: tuple[Precision, ...] = ("fp32", "fp16")
 # at every new size of picture.
 _FASTEST_FIRST: dict[EngineName, tuple[Precision, ...]] = {
     "tensorrt": _GPU,
+    "tensorrt-rtx": _GPU,
     "onnx-cuda": _GPU,
     "ncnn": _CPU,
     "openvino": (*_CPU, "bf16"),
@@ -61,10 +62,12 @@ def open_backend(
 
 def _open(bundle: Bundle, engine: EngineName, precision: Precision | None, threads: int | None) -> Backend:
     match engine:
-        case "tensorrt":
+        case "tensorrt" | "tensorrt-rtx":
+            from cyclegan_edge.backends.tensorrt.library import EDITIONS
             from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 
-            return TensorrtBackend(bundle, precision=precision or _held(bundle, engine, _GPU) or "fp16")
+            best = precision or _held(bundle, engine, _GPU) or "fp16"
+            return TensorrtBackend(bundle, precision=best, edition=EDITIONS[engine])
         case "onnx-tensorrt" | "onnx-cuda":
             from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 
@@ -83,7 +86,7 @@ def _open(bundle: Bundle, engine: EngineName, precision: Precision | None, threa
             from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 
             return OnnxRuntimeBackend(bundle, precision=precision or "fp32", threads=threads)
-    names = ", ".join(map(repr, ("auto", "tensorrt", *INSTALL)))
+    names = ", ".join(map(repr, ("auto", *ENGINES, "onnx-tensorrt")))
     raise ConfigError(f"engine is {engine!r}, expected one of {names}.")
 
 
@@ -117,7 +120,7 @@ def _held(bundle: Bundle, engine: EngineName, precisions: Sequence[Precision]) -
 
 def _command_for(bundle: Bundle, engine: EngineName) -> str:
     match engine:
-        case "tensorrt":
+        case "tensorrt" | "tensorrt-rtx":
             return f"cyclegan-edge export {bundle.folder} --fp16"
         case "ncnn":
             return f"cyclegan-edge export {bundle.folder} --ncnn"

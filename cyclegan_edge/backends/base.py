@@ -6,10 +6,12 @@ from typing import Literal, Protocol, runtime_checkable
 from cyclegan_edge.bundle import FormatName
 from cyclegan_edge.contract import Batch
 
-EngineName = Literal["auto", "tensorrt", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"]
+EngineName = Literal[
+    "auto", "tensorrt", "tensorrt-rtx", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"
+]
 
 _GPU_BUILD = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
-INSTALL: dict[EngineName, str] = {  # the command that adds the engine; TensorRT's depends on the machine
+INSTALL: dict[EngineName, str] = {  # the command that adds the engine; TensorRT says its own
     "onnx-tensorrt": _GPU_BUILD,
     "onnx-cuda": _GPU_BUILD,
     "ncnn": "pip install 'cyclegan-edge[ncnn]'",
@@ -49,6 +51,6 @@ def run_many(backend: Backend, batches: Iterable[Batch]) -> Iterator[Batch]:
 def format_of(engine: EngineName) -> FormatName:
     """What `engine` reads."""
     match engine:
-        case "tensorrt" | "ncnn":
+        case "tensorrt" | "tensorrt-rtx" | "ncnn":
             return engine
     return "onnx"

@@ -47,6 +47,7 @@ def examine() -> list[Fact]:
         _probe(machine, "cyclegan-edge", lambda: version("cyclegan-edge"), "pip install cyclegan-edge"),
         _probe(machine, "extension", _extension, "pip install --force-reinstall --no-deps cyclegan-edge"),
         _probe(engines, "tensorrt", _tensorrt),
+        _probe(engines, "tensorrt-rtx", _tensorrt_rtx),
         _probe(engines, "onnx-tensorrt", lambda: _provider("Tensorrt"), INSTALL["onnx-tensorrt"]),
         _probe(engines, "onnx-cuda", lambda: _provider("CUDA"), INSTALL["onnx-cuda"]),
         _probe(engines, "ncnn", _ncnn, INSTALL["ncnn"]),
@@ -98,6 +99,18 @@ def _tensorrt() -> str:
 
     device = this_device()
     return f"{device.tensorrt} on {device.gpu}, compute capability {device.compute_capability}"
+
+
+def _tensorrt_rtx() -> str:
+    from cyclegan_edge.backends.tensorrt.library import RTX, load, this_device, why_unsupported
+
+    version = load(RTX).__version__
+    builds = f"{version}, builds engines for RTX GPUs from Ampere on"
+    try:
+        here = this_device(RTX)
+    except CycleGanEdgeError:  # the line about TensorRT says why there is none
+        return f"{builds}; none of them is here"
+    return f"{builds}; {why_unsupported(RTX, here) or f'runs them on {here.gpu}'}"
 
 
 def _onnxruntime() -> str:

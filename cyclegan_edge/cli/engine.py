@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -20,39 +20,54 @@ from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 if TYPE_CHECKING:
     from cyclegan_edge.backends.tensorrt.build import EngineOptions, OnProgress
     from cyclegan_edge.backends.tensorrt.explain import Layer
+    from cyclegan_edge.backends.tensorrt.library import EditionName
     from cyclegan_edge.export.parity import OnVerdict
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
 
-def build_engine_in(
+def build_engines_in(
     folder: Path,
     on_verdict: "OnVerdict",
     *,
     sizes: list[tuple[int, int]],
     max_batch: int,
     options: "EngineOptions",
+    gpus: tuple[str, ...],
 ) -> None:
-    """Build the TensorRT engine of the bundle `folder`, or say plainly why that has to wait for the device."""
-    from cyclegan_edge.backends.tensorrt.library import tensorrt_version, why_missing
-    from cyclegan_edge.export.formats.tensorrt import add_engine
+    """Build the bundle's engine with every TensorRT that is installed, or say plainly why that has to wait."""
+    from cyclegan_edge.backends.tensorrt.library import RTX, TENSORRT, load, version_of, why_missing
+    from cyclegan_edge.bundle import read_bundle
+    from cyclegan_edge.export.formats.tensorrt import add_engine, engine_shapes
 
-    if tensorrt_version() is None:
+    if gpus:
+        load(RTX)  # which is what they are for
+    installed = [edition for edition in (RTX, TENSORRT) if version_of(edition) is not None]
+    if not installed:
         console.print(
-            f"\n[yellow]No engine was built:[/yellow] {escape(why_missing())}\n"
+            f"\n[yellow]No engine was built:[/yellow] {escape(why_missing(TENSORRT))} {escape(why_missing(RTX))}\n"
             f"To finish on the device, copy {folder} there and type "
             f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
         )
         return
-    with _building() as on_progress:
-        add_engine(
-            folder, sizes=sizes, max_batch=max_batch, options=options, on_progress=on_progress, on_verdict=on_verdict
-        )
+    shapes = engine_shapes(read_bundle(folder).manifest, sizes, max_batch)
+    for edition in installed:
+        with _building() as on_progress:
+            add_engine(
+                folder,
+                edition,
+                shapes=shapes,
+                options=options,
+                gpus=gpus if edition is RTX else (),
+                on_progress=on_progress,
+                on_verdict=on_verdict,
+            )
 
 
 def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     """Print what each layer of the bundle's engine is and costs, the costliest first."""
     from cyclegan_edge.backends.tensorrt.explain import RUNS, explain
+    from cyclegan_edge.backends.tensorrt.library import EDITIONS
     from cyclegan_edge.bundle import read_bundle
 
     bundle = read_bundle(folder)
@@ -61,10 +76,16 @@ def explain_engine_of(folder: Path, precision: Precision | None) -> None:
         raise BundleError(
             f"{folder} holds no engine to explain; build one with `cyclegan-edge export {folder} --fp16`."
         )
-    layers = explain(bundle, held)
+    layers = explain(bundle, held.precision, EDITIONS[held.edition])
     console.print()
     console.print(layer_table(layers))
     console.print(f"Mean of {RUNS} runs with TensorRT waiting after each layer; a translation takes less than the sum.")
+    graph = bundle.artifact("onnx", held.precision)
+    if graph is not None and (parity := graph.parity) is not None:
+        console.print(
+            f"Its graph, {graph.file}, is at most {parity.max_levels} of 255 levels and {parity.psnr_db:.1f} dB from "
+            f"PyTorch on {parity.images} pictures."
+        )
 
 
 def layer_table(layers: "tuple[Layer, ...]") -> Table:
@@ -96,8 +117,8 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
     if engine not in ("auto", "tensorrt") or not (yes or _someone_is_there()):
         return
     bundle = read_bundle(folder)
-    held = _engine_of(bundle, precision)
-    artifact = bundle.artifact("tensorrt", held) if held else None
+    held = _engine_of(bundle, precision, ("tensorrt",))
+    artifact = bundle.artifact("tensorrt", held.precision) if held else None
     if held is None or artifact is None:
         return
     try:
@@ -111,13 +132,21 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
         from cyclegan_edge.export.formats.tensorrt import rebuild_engine
 
         with judging() as on_verdict, _building() as on_progress:
-            rebuild_engine(folder, held, on_progress=on_progress, on_verdict=on_verdict)
+            rebuild_engine(folder, held.precision, on_progress=on_progress, on_verdict=on_verdict)
 
 
-def _engine_of(bundle: Bundle, precision: Precision | None) -> GraphPrecision | None:
-    """At which precision the bundle holds an engine: the one asked for, else the first that would be opened."""
-    held: tuple[GraphPrecision, ...] = ("fp16", "fp32")
-    return next((it for it in held if precision in (None, it) and bundle.artifact("tensorrt", it)), None)
+class _Held(NamedTuple):
+    edition: "EditionName"
+    precision: GraphPrecision
+
+
+def _engine_of(
+    bundle: Bundle, precision: Precision | None, editions: "tuple[EditionName, ...]" = ("tensorrt", "tensorrt-rtx")
+) -> _Held | None:
+    """Which engine the bundle holds: of the precision asked for, else the first that would be opened."""
+    precisions: tuple[GraphPrecision, ...] = ("fp16", "fp32")
+    candidates = (_Held(edition, it) for edition in editions for it in precisions if precision in (None, it))
+    return next((it for it in candidates if bundle.artifact(*it)), None)
 
 
 def _someone_is_there() -> bool:

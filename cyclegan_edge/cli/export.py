@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.engine import build_engine_in, explain_engine_of
+from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
 from cyclegan_edge.cli.options import parse_size
 from cyclegan_edge.cli.verdicts import judging
 from cyclegan_edge.contract import GraphPrecision
@@ -72,6 +72,15 @@ def export(
         int,
         typer.Option(min=0, max=5, help="0 builds in seconds, 5 tries every kernel.", rich_help_panel=ENGINE),
     ] = 3,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="8.6,8.9,...",
+            help="Compute capabilities, for TensorRT for RTX.",
+            show_default="Ampere and newer",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what each layer is and costs.", rich_help_panel=ENGINE)
     ] = False,
@@ -82,14 +91,16 @@ def export(
 
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
-    from cyclegan_edge.backends.tensorrt.build import EngineOptions
+    from cyclegan_edge.backends.tensorrt.build import EngineOptions, check_gpus
     from cyclegan_edge.bundle import MANIFEST, MODELS
     from cyclegan_edge.export.formats.tensorrt import check_sizes
 
     sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
     check_sizes(sizes)
     options = EngineOptions(workspace_mib=workspace, optimization_level=level)
-    if not fp16 and (sizes or max_batch > 1 or options != EngineOptions()):
+    gpus = tuple(gpu.replace(" ", "").split(",")) if gpu else ()
+    check_gpus(gpus)
+    if not fp16 and (sizes or gpus or max_batch > 1 or options != EngineOptions()):
         raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16.")
     with judging() as on_verdict:
         if source is not None and (source / MANIFEST).is_file():
@@ -121,7 +132,7 @@ def export(
             )
             folder = export_to(checkpoint, MODELS / bundle_name, config, on_verdict)
         if fp16:
-            build_engine_in(folder, on_verdict, sizes=sizes, max_batch=max_batch, options=options)
+            build_engines_in(folder, on_verdict, sizes=sizes, max_batch=max_batch, options=options, gpus=gpus)
     if explain:
         explain_engine_of(folder, "fp16" if fp16 else None)
     if triton is not None:

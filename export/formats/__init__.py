@@ -20,3 +20,4 @@ class Target:
     make: Make  # raises EngineError or ExportError when it cannot; leaves length and parity of the artifact open
     pairs: Sequence[Pair] | None = None  # to compare it on; None: those of the export
     required: bool = False  # without it there is no bundle
+    why_not_here: Callable[[Artifact], str | None] = lambda artifact: None  # why it is kept without being compared

@@ -1,7 +1,8 @@
-"""A bundle gets its TensorRT engine, on the device that will run it and without torch."""
+"""A bundle gets its engine: of TensorRT on the device that will run it, of TensorRT for RTX anywhere; without torch."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from cyclegan_edge.backends.tensorrt.build import (
@@ -13,10 +14,11 @@ from cyclegan_edge.backends.tensorrt.build import (
     graph_precision_needed,
     user_timing_caches,
 )
-from cyclegan_edge.backends.tensorrt.library import load_tensorrt
+from cyclegan_edge.backends.tensorrt.library import TENSORRT, Edition, load, this_device, why_unsupported
+from cyclegan_edge.backends.tensorrt.plan import why_foreign
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle
 from cyclegan_edge.contract import MULTIPLE, GraphPrecision
-from cyclegan_edge.errors import BundleError, ConfigError
+from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.export.formats import Target
 from cyclegan_edge.export.parity import OnVerdict, raise_failed
 from cyclegan_edge.export.pipeline import add_to_bundle
@@ -60,49 +62,57 @@ def check_sizes(sizes: Sequence[tuple[int, int]], multiple: int = MULTIPLE) -> N
 
 def add_engine(
     folder: Path,
+    edition: Edition = TENSORRT,
     *,
     precision: GraphPrecision = "fp16",
-    sizes: Sequence[tuple[int, int]] = (),
-    max_batch: int = 1,
+    shapes: Shapes | None = None,
     options: EngineOptions = EngineOptions(),  # noqa: B008  # frozen
+    gpus: tuple[str, ...] = (),
     on_progress: OnProgress | None = None,
     on_verdict: OnVerdict = raise_failed,
 ) -> Bundle:
     """Build an engine from the bundle's graph, compare it with PyTorch and with the float32 graph, and add it.
 
-    sizes        (H, W) in px that it is built for, the first the one to be fastest at; none: around the model's own
-    max_batch    pictures that it takes at once
+    shapes   (N, H, W) of the smallest, the best and the largest input; None: `default_shapes`
+    gpus     compute capabilities, for TensorRT for RTX only; none: Ampere and newer
 
-    Raises EngineError when TensorRT or a GPU is missing, BundleError when the bundle lacks the graph that this TensorRT
-    needs, ConfigError for sizes that the model does not take. `on_verdict` is called when it cannot be built or is out
-    of bounds; it is not kept then, and an older engine stays.
+    An engine of TensorRT for RTX is kept without a comparison where no GPU here runs it. Raises EngineError when the
+    edition or, for TensorRT, a GPU is missing, BundleError when the bundle lacks the graph that it needs. `on_verdict`
+    is called when it cannot be built or is out of bounds; it is not kept then, and an older engine stays.
     """
-    version = str(load_tensorrt().__version__)
+    version = str(load(edition).__version__)
     bundle = read_bundle(folder)
-    shapes = engine_shapes(bundle.manifest, sizes, max_batch)
-    needed = graph_precision_needed(version, precision)
+    needed = graph_precision_needed(edition, version, precision)
     graph = bundle.artifact("onnx", needed)
     if graph is None:
         raise BundleError(
-            f"{folder} holds no {needed} graph, which TensorRT {version} needs; export it again with --{needed}."
+            f"{folder} holds no {needed} graph, which {edition.title} {version} needs; export it again with --{needed}."
         )
-    config = EngineConfig(**asdict(options), shapes=shapes, precision=precision, timing_caches=user_timing_caches())
-    source, file = bundle.path(graph), f"generator-{precision}.engine"
+    config = EngineConfig(
+        **asdict(options),
+        shapes=shapes or engine_shapes(bundle.manifest),
+        precision=precision,
+        gpus=gpus,
+        timing_caches=user_timing_caches(),
+    )
+    source, file = bundle.path(graph), f"generator-{precision}{'-rtx' if edition.portable else ''}.engine"
 
     def make(_: Bundle, into: Path) -> Artifact:
-        built = build_engine(source, config, on_progress=on_progress)
+        built = build_engine(source, config, edition=edition, on_progress=on_progress)
         path = into / file
         path.write_bytes(built.plan)
         return Artifact(
             file=file,
-            format="tensorrt",
+            format=edition.name,
             precision=precision,
             sha256=sha256(path),
             device=built.device,
+            targets=built.targets,
             shapes=built.shapes,
         )
 
-    return add_to_bundle(bundle, [Target(file=file, precision=precision, make=make)], on_verdict)
+    target = Target(file=file, precision=precision, make=make, why_not_here=partial(_why_not_here, edition))
+    return add_to_bundle(bundle, [target], on_verdict)
 
 
 def rebuild_engine(
@@ -112,16 +122,23 @@ def rebuild_engine(
     on_progress: OnProgress | None = None,
     on_verdict: OnVerdict = raise_failed,
 ) -> Bundle:
-    """Build the engine of `precision` again, for the same sizes; see `add_engine`."""
+    """Build TensorRT's engine of `precision` again, for the same shapes; see `add_engine`."""
     engine = read_bundle(folder).artifact("tensorrt", precision)
-    if engine is None or len(engine.shapes) != 3:
-        return add_engine(folder, precision=precision, on_progress=on_progress, on_verdict=on_verdict)
-    smallest, best, largest = engine.shapes
-    return add_engine(
-        folder,
-        precision=precision,
-        sizes=[(height, width) for _, height, width in (best, smallest, largest)],
-        max_batch=largest[0],
-        on_progress=on_progress,
-        on_verdict=on_verdict,
-    )
+    shapes = None
+    if engine is not None and len(engine.shapes) == 3:
+        smallest, best, largest = engine.shapes
+        shapes = smallest, best, largest
+    return add_engine(folder, precision=precision, shapes=shapes, on_progress=on_progress, on_verdict=on_verdict)
+
+
+def _why_not_here(edition: Edition, artifact: Artifact) -> str | None:
+    """Why an engine that was built here cannot be run here; None where it can, or has to."""
+    if not edition.portable:
+        return None
+    later = "it was kept without a comparison, so type `cyclegan-edge verify` where it will run"
+    try:
+        here = this_device(edition)
+    except EngineError as error:
+        return f"{artifact.file} cannot run here ({str(error).rstrip('.')}); {later}."
+    reason = why_unsupported(edition, here) or why_foreign(artifact, here)
+    return f"{reason}; {later}." if reason else None

@@ -135,7 +135,7 @@ def _model(bundle: Bundle, artifact: Artifact, say: Callable[[str], None]) -> Tr
                 parameters=parameters,
                 note=(sides, f"Of {limits} (HxW), on {device.gpu} with TensorRT {device.tensorrt} and no other."),
             )
-    return None  # ncnn, for which Triton has no backend
+    return None  # ncnn and TensorRT for RTX, for which Triton has no backend
 
 
 def _graph_shape(path: Path) -> tuple[int, int, int, int] | None:

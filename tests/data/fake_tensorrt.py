@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 API = json.loads((Path(__file__).parent / "tensorrt_api.json").read_text(encoding="utf-8"))
-VERSIONS: list[str] = API["versions"]
+*VERSIONS, RTX = API["versions"]  # of TensorRT; "rtx-1.7.1.116" is TensorRT for RTX
 SHAPES = ((1, 256, 256), (1, 256, 320), (2, 512, 512))  # of the engine's profile
 
 
@@ -53,7 +53,7 @@ class Fake:
         self.version, self.cudart = version, cudart
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.parses, self.builds, self.opens, self.runs = True, True, True, True
-        self.precision = "HALF" if VERSIONS.index(version) >= 2 else "FLOAT"  # of the parsed graph: half from 10.12 on
+        self.precision = "FLOAT" if version in VERSIONS[:2] else "HALF"  # of the parsed graph: half from 10.12 on
         self.input_shape = (-1, -1, -1, 3)  # of the parsed graph
         self.bounds = [(*shape, 3) for shape in SHAPES]  # of the engine: what was last built, or these
         self.cache_fits = True
@@ -62,7 +62,7 @@ class Fake:
         self.during_run: Callable[[], None] = lambda: None
         self.layer_times = {"stem": 0.5, "reformat": 0.25}  # what a profiler hears of each run, in ms
         self.module: Any = types.SimpleNamespace()
-        self.module.__version__ = version
+        self.module.__version__ = version.removeprefix("rtx-")
         for name in API["enums"]:
             if name != "ILogger.Severity":
                 setattr(self.module, name, self.enum(name))
@@ -73,7 +73,7 @@ class Fake:
 
     def fact(self, part: str, owner: str, member: str) -> str | None:
         values = API[part][owner].get(member, "-").split()
-        value = values[0] if len(values) == 1 else values[VERSIONS.index(self.version)]
+        value = values[0] if len(values) == 1 else values[API["versions"].index(self.version)]
         return None if value == "-" else str(value)
 
     def enum(self, name: str) -> Any:
@@ -155,11 +155,16 @@ class Fake:
             get_tensor_shape=lambda name: (-1, -1, -1, 3),
             get_tensor_profile_shape=lambda name, profile: self.bounds,
             create_execution_context=self.context,
+            create_runtime_config=self.runtime_config,
             create_engine_inspector=lambda: self.made("EngineInspector", get_engine_information=lambda format_: LAYERS),
         )
         return self.made("Runtime", deserialize_cuda_engine=self.open)
 
-    def context(self) -> Recorded:
+    def runtime_config(self) -> Recorded:
+        cache = self.made("IRuntimeCache", deserialize=lambda blob: True, serialize=lambda: bytearray(b"kernels"))
+        return self.made("IRuntimeConfig", create_runtime_cache=lambda: cache, set_runtime_cache=lambda cache: True)
+
+    def context(self, config: Any = None) -> Recorded:
         known: dict[str, Any] = {}
 
         def execute(stream: int) -> bool:

@@ -1,13 +1,14 @@
-"""Print, as JSON, what the TensorRT bindings on this path offer of the classes and enums below; needs no GPU.
+"""Print, as JSON, what the TensorRT of argv[1], a module, offers of the classes and enums below; needs no GPU.
 
 Run by tests/test_tensorrt_contract.py in a process of its own for each version; tensorrt_api.json holds its answers.
 """
 
+import importlib
 import json
 import sys
 from typing import Any
 
-import tensorrt_bindings as trt  # type: ignore[import-not-found]  # on the path of this process only
+trt: Any = importlib.import_module(sys.argv[1])
 
 CLASSES = (
     "Builder",
@@ -22,6 +23,8 @@ CLASSES = (
     "IOptimizationProfile",
     "IProfiler",
     "IProgressMonitor",
+    "IRuntimeCache",
+    "IRuntimeConfig",
     "ITensor",
     "ITimingCache",
     "OnnxParser",
@@ -30,8 +33,10 @@ CLASSES = (
 )
 ENUMS = (
     "BuilderFlag",
+    "ComputeCapability",
+    "CudaGraphStrategy",
     "DataType",
-    "HardwareCompatibilityLevel",
+    "DynamicShapesKernelSpecializationStrategy",
     "ILogger.Severity",
     "LayerInformationFormat",
     "MemoryPoolType",
@@ -52,19 +57,22 @@ def members(kind: Any) -> dict[str, str]:
     return found
 
 
-def enum(name: str) -> Any:
-    return trt.ILogger.Severity if name == "ILogger.Severity" else getattr(trt, name)
+def named(name: str) -> Any:
+    """A class or enum; one without members where this version has none of that name."""
+    return (
+        trt.ILogger.Severity if name == "ILogger.Severity" else getattr(trt, name, type(name, (), {"__members__": {}}))
+    )
 
 
 if __name__ == "__main__":
     facts = {
         "version": trt.__version__,
-        "classes": {name: members(getattr(trt, name)) for name in CLASSES},
-        "enums": {name: {key: int(value) for key, value in enum(name).__members__.items()} for name in ENUMS},
+        "classes": {name: members(named(name)) for name in CLASSES},
+        "enums": {name: {key: int(value) for key, value in named(name).__members__.items()} for name in ENUMS},
         "signatures": {
             f"{name}.{method}": member.__doc__ or ""
             for name in CLASSES
-            for method, member in vars(getattr(trt, name)).items()
+            for method, member in vars(named(name)).items()
             if not isinstance(member, property) and (not method.startswith("_") or method == "__init__")
         },
     }

@@ -15,7 +15,7 @@ import tensorrt_bindings as trt  # type: ignore[import-not-found]  # on the path
 
 from cyclegan_edge.backends.tensorrt import build, explain
 from cyclegan_edge.backends.tensorrt.build import EngineConfig, build_engine
-from cyclegan_edge.backends.tensorrt.library import this_device, trt_log
+from cyclegan_edge.backends.tensorrt.library import TENSORRT, this_device, trt_log
 from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source
 from cyclegan_edge.errors import CycleGanEdgeError
@@ -80,6 +80,6 @@ if __name__ == "__main__":
             "go_on": go_on,
             "spent": spent,
             "profiler_is_tensorrts": isinstance(profiler, trt.IProfiler),
-            "network_flags": build._network_flags(trt),
+            "network_flags": build._network_flags(TENSORRT, trt),
         }
     json.dump(facts, sys.stdout)

@@ -40,6 +40,7 @@ class IBuilderConfig(Protocol):
     progress_monitor: Any
     builder_optimization_level: int
     profiling_verbosity: Any
+    num_compute_capabilities: int  # for RTX only
 
     def set_memory_pool_limit(self, pool: Any, nbytes: int, /) -> None: ...
     def set_flag(self, flag: Any, /) -> None: ...
@@ -48,6 +49,7 @@ class IBuilderConfig(Protocol):
     def create_timing_cache(self, content: bytes, /) -> ITimingCache | None: ...
     def set_timing_cache(self, cache: ITimingCache | None, ignore_mismatch: bool, /) -> bool: ...
     def get_timing_cache(self) -> ITimingCache: ...
+    def set_compute_capability(self, capability: Any, index: int, /) -> bool: ...  # for RTX only
 
 
 class Builder(Protocol):
@@ -85,6 +87,19 @@ class EngineInspector(Protocol):
     def get_engine_information(self, form: Any, /) -> str: ...
 
 
+class IRuntimeCache(Protocol):  # for RTX only
+    def serialize(self) -> bytes: ...
+    def deserialize(self, content: bytes, /) -> bool: ...
+
+
+class IRuntimeConfig(Protocol):  # for RTX only
+    cuda_graph_strategy: Any
+    dynamic_shapes_kernel_specialization_strategy: Any
+
+    def create_runtime_cache(self) -> IRuntimeCache: ...
+    def set_runtime_cache(self, cache: IRuntimeCache, /) -> bool: ...
+
+
 class ICudaEngine(Protocol):
     num_io_tensors: int
 
@@ -93,7 +108,8 @@ class ICudaEngine(Protocol):
     def get_tensor_dtype(self, tensor: str, /) -> Any: ...
     def get_tensor_shape(self, tensor: str, /) -> Sequence[int]: ...
     def get_tensor_profile_shape(self, tensor: str, profile: int, /) -> list[Sequence[int]]: ...
-    def create_execution_context(self) -> IExecutionContext | None: ...
+    def create_execution_context(self, config: Any = ..., /) -> IExecutionContext | None: ...
+    def create_runtime_config(self) -> IRuntimeConfig: ...  # for RTX only
     def create_engine_inspector(self) -> EngineInspector: ...
 
 
@@ -107,6 +123,7 @@ class BuilderFlag(Protocol):
 
 
 class DataType(Protocol):
+    FLOAT: Any
     HALF: Any
     UINT8: Any
 
@@ -114,6 +131,24 @@ class DataType(Protocol):
 class Severity(Protocol):  # ILogger.Severity
     ERROR: Any
     INTERNAL_ERROR: Any
+
+
+class ComputeCapability(Protocol):  # for RTX only
+    SM75: Any
+    SM80: Any
+    SM86: Any
+    SM89: Any
+    SM120: Any
+    SM121: Any
+
+
+class CudaGraphStrategy(Protocol):  # for RTX only
+    WHOLE_GRAPH_CAPTURE: Any
+
+
+class DynamicShapesKernelSpecializationStrategy(Protocol):  # for RTX only
+    EAGER: Any
+    LAZY: Any
 
 
 class LayerInformationFormat(Protocol):
@@ -142,7 +177,10 @@ class TensorRT(Protocol):
 
     __version__: str
     BuilderFlag: BuilderFlag
+    ComputeCapability: ComputeCapability
+    CudaGraphStrategy: CudaGraphStrategy
     DataType: DataType
+    DynamicShapesKernelSpecializationStrategy: DynamicShapesKernelSpecializationStrategy
     ILogger: Any  # to be subclassed, as the next two
     IProfiler: Any
     IProgressMonitor: Any

@@ -1,4 +1,4 @@
-"""ONNX graph -> TensorRT engine, built on the device that will run it.
+"""ONNX graph -> engine: of TensorRT on the device that will run it, of TensorRT for RTX anywhere.
 
     image, translated    uint8 (N, H, W, 3) RGB, as in the graph
 
@@ -6,7 +6,7 @@ How a half-precision engine is made depends on the TensorRT that is installed:
 
     10.3 .. 10.11   weakly typed: from the float32 graph, TensorRT may choose half (BuilderFlag.FP16)
     10.12 .. 10.x   strongly typed: from the fp16 graph, which says for each layer what it computes in
-    11.x            always strongly typed; that flag is gone
+    11.x, for RTX   always strongly typed; that flag is gone
 
 `graph_precision_needed` says which graph to pass; the other one is refused, because TensorRT would take it without a
 word and build something else. Flags are made from names: their values differ between 10 and 11.
@@ -14,7 +14,7 @@ word and build something else. Flags are made from names: their values differ be
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +22,22 @@ from typing import Any
 
 from cyclegan_edge.backends.tensorrt.api import Builder, IBuilderConfig, INetworkDefinition, OnnxParser, TensorRT
 from cyclegan_edge.backends.tensorrt.library import (
+    AMPERE_AND_NEWER,
     CHANNELS,
+    COMPUTE_CAPABILITIES,
+    TENSORRT,
+    Edition,
     Shape,
     create,
     expected_tensors,
-    load_tensorrt,
+    load,
     release,
     this_device,
+    this_platform,
     trt_log,
 )
-from cyclegan_edge.bundle import Device
-from cyclegan_edge.contract import IMAGE, MULTIPLE, TRANSLATED, GraphPrecision
+from cyclegan_edge.bundle import Device, Targets
+from cyclegan_edge.contract import MULTIPLE, TENSORS, GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.files import atomic_file, user_cache
 
@@ -65,6 +70,8 @@ class EngineConfig(EngineOptions):
 
     shapes: Shapes
     precision: GraphPrecision = "fp16"
+    interface: Interface = "rgb"  # of the graph; the backends here run "rgb" only
+    gpus: tuple[str, ...] = ()  # compute capabilities, for RTX only; none: Ampere and newer
     timing_caches: Path | None = None  # folder with one file per device: the second build takes a fraction of the first
 
     def __post_init__(self) -> None:
@@ -77,6 +84,7 @@ class EngineConfig(EngineOptions):
                 )
         if any(not low <= middle <= high for low, middle, high in zip(smallest, best, largest, strict=True)):
             raise ConfigError(f"shapes is {self.shapes}, expected none of N, H, W to shrink from one to the next.")
+        check_gpus(self.gpus)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,14 +92,29 @@ class BuiltEngine:
     """A plan and what its entry in the bundle needs."""
 
     plan: bytes = field(repr=False)
-    device: Device
+    device: Device | None  # of TensorRT
+    targets: Targets | None  # of TensorRT for RTX
     precision: GraphPrecision
     shapes: Shapes
 
 
-def graph_precision_needed(version: str, precision: GraphPrecision = "fp16") -> GraphPrecision:
-    """Which ONNX graph TensorRT `version` wants in order to build an engine of `precision`."""
-    return precision if release(version) >= _STRONGLY_TYPED_SINCE else "fp32"
+def check_gpus(gpus: Sequence[str]) -> None:
+    """Raise ConfigError unless TensorRT for RTX builds for each of these compute capabilities."""
+    for gpu in gpus:
+        if gpu not in COMPUTE_CAPABILITIES:
+            raise ConfigError(
+                f"gpu is {gpu!r}, but TensorRT for RTX builds for {', '.join(COMPUTE_CAPABILITIES)}; other GPUs take "
+                f"engines of TensorRT, built on them."
+            )
+
+
+def graph_precision_needed(edition: Edition, version: str, precision: GraphPrecision = "fp16") -> GraphPrecision:
+    """Which ONNX graph `version` of an edition wants in order to build an engine of `precision`."""
+    return "fp32" if _is_weakly_typed(edition, version) else precision
+
+
+def _is_weakly_typed(edition: Edition, version: str) -> bool:
+    return edition is TENSORRT and release(version) < _STRONGLY_TYPED_SINCE
 
 
 def user_timing_caches() -> Path:
@@ -99,90 +122,114 @@ def user_timing_caches() -> Path:
     return user_cache("tensorrt")
 
 
-def build_engine(graph: Path, config: EngineConfig, *, on_progress: OnProgress | None = None) -> BuiltEngine:
-    """Build the engine of `graph` for this machine; minutes on a desktop, up to half an hour on a small board.
+def build_engine(
+    graph: Path, config: EngineConfig, *, edition: Edition = TENSORRT, on_progress: OnProgress | None = None
+) -> BuiltEngine:
+    """Build the engine of `graph`: with TensorRT for this machine, which takes minutes on a desktop and up to half an
+    hour on a small board, or with TensorRT for RTX for the GPUs of `config`, which takes a second or two.
 
     `on_progress` is called for every step and stops the build by returning False, as Ctrl-C does; it must not raise.
     Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
     """
-    trt, device = load_tensorrt(), this_device()
-    log = trt_log(trt)
+    trt, device = load(edition), None if edition.portable else this_device(edition)
+    log, title = trt_log(trt), f"{edition.title} {trt.__version__}"
+    log.errors.clear()
     builder = create(trt.Builder, log)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(_network_flags(edition, trt))
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse_from_file(str(graph)):
-        raise ExportError(f"TensorRT {device.tensorrt} cannot read {graph} ({_parser_errors(parser) or log.reason()}).")
-    _check_network(trt, network, graph, config)
+        raise ExportError(f"{title} cannot read {graph.name} ({_parser_errors(parser) or log.reason()}).")
+    _check_network(trt, network, graph, config, edition)
 
     stop = threading.Event()
     monitor = _progress_monitor(trt, on_progress, stop)
-    builder_config = _builder_config(trt, builder, config, monitor)
-    _add_profile(builder, builder_config, network, config.shapes)
-    cache_file = _timing_cache_file(config.timing_caches, device)
+    builder_config = _builder_config(trt, builder, config, monitor, edition)
+    _add_profile(builder, builder_config, network, graph, config)
+    cache_file = _timing_cache_file(config.timing_caches, device) if device else None
     _load_timing_cache(builder_config, cache_file)
     plan = _interruptible(lambda: builder.build_serialized_network(network, builder_config), stop)
     if plan is None and stop.is_set():
-        raise ExportError(f"The engine of {graph} was not built: it was stopped.")
+        raise ExportError(f"The engine of {graph.name} was not built: it was stopped.")
     if plan is None:
-        raise ExportError(f"TensorRT {device.tensorrt} could not build an engine from {graph} ({log.reason()}).")
+        raise ExportError(f"{title} could not build an engine from {graph.name} ({log.reason()}).")
     _save_timing_cache(builder_config, cache_file)
+    capabilities = config.gpus or AMPERE_AND_NEWER
+    targets = Targets(compute_capabilities=capabilities, tensorrt=trt.__version__, platform=this_platform())
     return BuiltEngine(
         plan=bytes(plan),
         device=device,
+        targets=targets if edition.portable else None,
         precision=config.precision,
         shapes=config.shapes,
     )
 
 
-def _network_flags(trt: TensorRT) -> int:
-    if _STRONGLY_TYPED_SINCE <= release(trt.__version__) < _ALWAYS_STRONGLY_TYPED_SINCE:
+def _network_flags(edition: Edition, trt: TensorRT) -> int:
+    if edition is TENSORRT and _STRONGLY_TYPED_SINCE <= release(trt.__version__) < _ALWAYS_STRONGLY_TYPED_SINCE:
         return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     return 0
 
 
-def _builder_config(trt: TensorRT, builder: Builder, config: EngineConfig, monitor: Any) -> IBuilderConfig:
+def _builder_config(
+    trt: TensorRT, builder: Builder, config: EngineConfig, monitor: Any, edition: Edition
+) -> IBuilderConfig:
     builder_config = builder.create_builder_config()
     builder_config.progress_monitor = monitor
     builder_config.builder_optimization_level = config.optimization_level
     builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for `explain`; costs no speed
     builder_config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace_mib << 20)
-    weak = release(trt.__version__) < _STRONGLY_TYPED_SINCE
-    match config.precision:
-        case "fp32":
-            builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
-        case "fp16" if weak:
-            builder_config.set_flag(trt.BuilderFlag.FP16)
+    if config.precision == "fp32":
+        builder_config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and no more precise than half
+    elif _is_weakly_typed(edition, trt.__version__):
+        builder_config.set_flag(trt.BuilderFlag.FP16)
+    if config.gpus and edition.portable:
+        builder_config.num_compute_capabilities = len(config.gpus)
+        for index, gpu in enumerate(config.gpus):
+            builder_config.set_compute_capability(getattr(trt.ComputeCapability, COMPUTE_CAPABILITIES[gpu]), index)
     return builder_config
 
 
-def _check_network(trt: TensorRT, network: INetworkDefinition, graph: Path, config: EngineConfig) -> None:
+def _check_network(
+    trt: TensorRT, network: INetworkDefinition, graph: Path, config: EngineConfig, edition: Edition
+) -> None:
     """Refuse a graph that is not ours, or not of the precision that this TensorRT needs."""
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     tensors += [network.get_output(index) for index in range(network.num_outputs)]
     found = [(tensor.name, tensor.dtype) for tensor in tensors]
-    if found != [(IMAGE, trt.DataType.UINT8), (TRANSLATED, trt.DataType.UINT8)]:
+    dtype = trt.DataType.FLOAT if config.interface == "float" else trt.DataType.UINT8
+    if found != [(name, dtype) for name in TENSORS[config.interface]]:
         names = [name for name, _ in found]
-        raise ExportError(f"{graph} has the tensors {names}, expected {expected_tensors()}.")
+        raise ExportError(f"{graph.name} has the tensors {names}, expected {expected_tensors(config.interface)}.")
     results = [network.get_layer(index).get_output(0) for index in range(network.num_layers)]
     given = "fp16" if any(result.dtype == trt.DataType.HALF for result in results) else "fp32"
-    needed = graph_precision_needed(trt.__version__, config.precision)
+    needed = graph_precision_needed(edition, trt.__version__, config.precision)
     if given != needed:
         raise ExportError(
-            f"{graph} is {given}, but TensorRT {trt.__version__} builds an {config.precision} "
+            f"{graph.name} is {given}, but {edition.title} {trt.__version__} builds an {config.precision} "
             f"engine from the {needed} graph; pass that one."
         )
 
 
-def _add_profile(builder: Builder, builder_config: IBuilderConfig, network: INetworkDefinition, shapes: Shapes) -> None:
+def _add_profile(
+    builder: Builder, builder_config: IBuilderConfig, network: INetworkDefinition, graph: Path, config: EngineConfig
+) -> None:
     fixed = tuple(network.get_input(0).shape)
+    least, best, most = (_dimensions(shape, config.interface) for shape in config.shapes)
     if -1 not in fixed:  # a graph of fixed size has no profile
-        if any((*shape, CHANNELS) != fixed for shape in shapes):
-            raise ExportError(f"The graph takes only batches of {fixed[:-1]}, but shapes is {shapes}; pass that size.")
+        if any(shape != fixed for shape in (least, best, most)):
+            raise ExportError(
+                f"{graph.name} takes only batches of {fixed}, but shapes is {config.shapes}; pass that size."
+            )
         return
     profile = builder.create_optimization_profile()
-    least, best, most = ((*shape, CHANNELS) for shape in shapes)
-    profile.set_shape(IMAGE, least, best, most)
+    profile.set_shape(TENSORS[config.interface][0], least, best, most)
     builder_config.add_optimization_profile(profile)
+
+
+def _dimensions(shape: Shape, interface: Interface) -> tuple[int, ...]:
+    """(N, H, W) -> what the graph's tensors have."""
+    batch, height, width = shape
+    return (batch, CHANNELS, height, width) if interface == "float" else (batch, height, width, CHANNELS)
 
 
 def _progress_monitor(trt: TensorRT, on_progress: OnProgress | None, stop: threading.Event) -> Any:

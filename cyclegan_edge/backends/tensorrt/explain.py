@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_edge.backends.tensorrt.api import TensorRT
-from cyclegan_edge.backends.tensorrt.library import CHANNELS
+from cyclegan_edge.backends.tensorrt.library import CHANNELS, TENSORRT, Edition
 from cyclegan_edge.backends.tensorrt.plan import open_plan
 from cyclegan_edge.backends.tensorrt.run import Slot
 from cyclegan_edge.bundle import Bundle
@@ -32,6 +32,7 @@ class Layer:
 def explain(
     bundle: Bundle,
     precision: Precision = "fp16",
+    edition: Edition = TENSORRT,
     *,
     runs: int = RUNS,
 ) -> tuple[Layer, ...]:
@@ -40,7 +41,7 @@ def explain(
     With a profiler attached, TensorRT waits after each layer, so the sum is more than a translation takes.
     Raises what `open_plan` raises, and EngineError when the engine does not run.
     """
-    plan = open_plan(bundle, precision)
+    plan = open_plan(bundle, precision, edition)
     images = np.random.default_rng(0).integers(0, 256, (*plan.best, CHANNELS), dtype=np.uint8)
     spent: dict[str, float] = {}
     profiler = _profiler(plan.trt, spent)  # must outlive the context that it is given to

@@ -1,9 +1,9 @@
-"""TensorRT: a plan that was built on this device, run from a CUDA graph.
+"""Running a plan of TensorRT, or of TensorRT for RTX, as CUDA graphs.
 
 Images cross to the GPU and back as uint8 through page-locked memory. The first batch of a shape runs plainly, from the
 second on one CUDA graph holds copy, network and copy; another shape starts over, because a graph is valid only as long
 as its execution context keeps its shapes. `run` has one batch on its way, for latency; `run_many` has several, each in
-a slot of its own, so that one is copied while another is computed.
+a slot of its own, so that one is copied while another is computed. TensorRT for RTX captures its own graphs (rtx.py).
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cyclegan_edge.backends.cuda import DeviceBuffer, Graph, PinnedBuffer, Stream
-from cyclegan_edge.backends.tensorrt.library import CHANNELS, Shape
+from cyclegan_edge.backends.tensorrt.library import CHANNELS, TENSORRT, Edition, Shape
 from cyclegan_edge.backends.tensorrt.plan import Plan, open_plan, rebuild_command, shape_of
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
@@ -30,20 +30,23 @@ class TensorrtBackend:
     `run` has one context and one stream: calls from several threads take turns.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: Precision = "fp16", cuda_graph: bool = True) -> None:
+    def __init__(
+        self, bundle: Bundle, *, precision: Precision = "fp16", edition: Edition = TENSORRT, cuda_graph: bool = True
+    ) -> None:
         """Open the engine of `precision`; `cuda_graph=False` launches every layer by itself.
 
         Raises what `open_plan` raises, and EngineError when the GPU's memory is full.
         """
-        plan = open_plan(bundle, precision)
-        self.name = f"tensorrt {plan.here.tensorrt} {precision}"
+        plan = open_plan(bundle, precision, edition)
+        self.name = f"{edition.name} {plan.here.tensorrt} {precision}"
         self.device = plan.here.gpu
+        self.note = plan.note  # what was done to open it, a sentence, or nothing
         self._plan = plan
         self._multiple = bundle.manifest.multiple
         self._cuda_graph = cuda_graph
         self._rebuild = rebuild_command(bundle.folder)
         self._lock = threading.Lock()
-        self._slot = Slot(plan, cuda_graph=cuda_graph)
+        self._slot = Slot(plan, cuda_graph=cuda_graph, eager=True)
 
     def run(self, images: Batch) -> Batch:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
@@ -104,14 +107,18 @@ class Slot:
     `start` returns at once, `finish` waits; between the two nothing else may be started.
     """
 
-    def __init__(self, plan: Plan, *, cuda_graph: bool = True) -> None:
-        engine, cuda = plan.engine, plan.cuda
-        context = engine.create_execution_context()
+    def __init__(self, plan: Plan, *, cuda_graph: bool = True, eager: bool = False) -> None:
+        """`eager` lets TensorRT for RTX finish the kernels of a shape before its first picture is done."""
+        cuda, kernels = plan.cuda, plan.kernels
+        context = kernels.new_context(eager=eager) if kernels else plan.engine.create_execution_context()
         if context is None:
-            raise EngineError(f"TensorRT {plan.here.tensorrt} has no room to run the engine ({plan.log.reason()}).")
+            raise EngineError(
+                f"{plan.edition.title} {plan.here.tensorrt} has no room to run the engine ({plan.log.reason()})."
+            )
         self.context = context
         self._log = plan.log
-        self._cuda_graph = cuda_graph
+        self._cuda_graph = cuda_graph and kernels is None
+        self._kernels = kernels if eager else None  # to be saved after each new shape
         self._graph: Graph | None = None
         self._started: Shape | None = None  # the batch on its way
         self._ran: Shape | None = None  # what the context is set to, once it has run so
@@ -151,6 +158,8 @@ class Slot:
         shape, self._started = self._started, None
         assert shape is not None, "nothing was started"
         self._stream.synchronize()
+        if self._kernels and self._ran is None:
+            self._kernels.save()
         self._ran = shape
         translated = self._host_out.array[: int(np.prod(shape)) * CHANNELS].reshape((*shape, CHANNELS))
         return translated.copy()
