@@ -98,7 +98,7 @@ def report(trained: dict[str, Any], evaluations: dict[str, Any], minutes: float)
         f"{protocol['size']} px, resized by {protocol['resize']}.",
         f"Python {platform.python_version()}, torch {version('torch')}, onnxruntime {version('onnxruntime')}.",
         "",
-        "| | PSNR to the true winter | SSIM to it | there and back, PSNR |",
+        "| | PSNR to the true winter | SSIM to it | cycle, PSNR |",
         "|---|---|---|---|",
         f"| summer as it was | {truth['psnr_untranslated_db']:.2f} dB | {truth['ssim_untranslated']:.3f} | |",
     ]

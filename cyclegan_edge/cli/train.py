@@ -68,22 +68,24 @@ def train(
         "output.evaluate_every": evaluate_every,
     }
     overrides = {key: value for key, value in options.items() if value is not None}
+    if resume and preset:
+        raise ConfigError("A run keeps its preset; leave out --preset, or change single settings with --set.")
     if resume:
-        if preset:
-            raise ConfigError("A run keeps its preset; leave out --preset, or change single settings with --set.")
         run = resume_run(overrides, name=name, file=config, assignments=set_ or ())
-        console.print(f"Continuing from [bold]{run.checkpoint}[/bold].")
-        if run.changed:
-            console.print(f"Changed: {', '.join(run.changed)}.")
     else:
         run = new_run(overrides, name=name, preset=preset or "paper", file=config, assignments=set_ or ())
     group = join_process_group(run.config.device)
     try:
         console.quiet = not group.is_main
-        folder = group.broadcast(run.folder if resume else unused(run.folder))
-        if folder != run.folder:
-            console.print(f"{run.folder} is there already (add --resume to continue it), so this is {folder}.")
-        run = replace(run, folder=folder)
+        if resume:
+            console.print(f"Continuing from [bold]{run.checkpoint}[/bold].")
+            if run.changed:
+                console.print(f"Changed: {', '.join(run.changed)}.")
+        else:
+            folder = group.broadcast(unused(run.folder))
+            if folder != run.folder:
+                console.print(f"{run.folder} is there already (add --resume to continue it), so this is {folder}.")
+            run = replace(run, folder=folder)
         show_training(run, group)
     finally:
         leave_process_group()
