@@ -29,7 +29,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.execution import PLAIN, allow_tf32, resolve
 from cyclegan_edge.train.losses import cycle_loss, discriminator_gan_loss, generator_gan_loss, identity_loss
 from cyclegan_edge.train.state import new_state
@@ -113,9 +112,9 @@ def plain_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, T
 
 
 def our_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, Tensor], object]:
-    speed = resolve(config.speed, device, size=config.size, batch=config.batch)
-    allow_tf32(speed)
-    return Step(new_state(config, device), config.objective, speed, ProcessGroup())
+    execution = resolve(config.speed, device, size=config.size, batch=config.batch)
+    allow_tf32(execution)
+    return Step(new_state(config, device), config.objective, execution)
 
 
 def measure(case: Case, way: str, steps: int) -> dict[str, float]:

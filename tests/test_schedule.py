@@ -116,15 +116,15 @@ def test_the_clock_ends_a_run_whatever_its_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "facts"),
     [
-        ({"steps": 0}, "schedule.steps is 0, expected more than 0"),
-        ({"minutes": float("nan")}, "schedule.minutes is nan, expected more than 0"),
-        ({"steps": 5, "minutes": 1.0}, "schedule has steps and minutes, but a run ends by one rule"),
-        ({"constant_epochs": 0, "decay_epochs": 0}, "there is nothing to train"),
-        ({"drop_epochs": 0}, "schedule.drop_epochs is 0, expected at least 1"),
+        ({"steps": 0}, "schedule.steps is 0, .* more than 0"),
+        ({"minutes": float("nan")}, "schedule.minutes is nan, .* more than 0"),
+        ({"steps": 5, "minutes": 1.0}, "steps and minutes.* none"),
+        ({"constant_epochs": 0, "decay_epochs": 0}, "constant_epochs and schedule.decay_epochs are both 0"),
+        ({"drop_epochs": 0}, "schedule.drop_epochs is 0, .* at least 1"),
     ],
 )
-def test_a_wrong_rule_is_refused(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_a_wrong_rule_is_refused(settings: dict[str, object], facts: str) -> None:
+    with pytest.raises(ConfigError, match=facts):
         ScheduleConfig(**settings)  # type: ignore[arg-type]

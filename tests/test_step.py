@@ -231,7 +231,7 @@ def test_checkpointing_keeps_fewer_activations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "sentence"),
+    ("config", "facts"),
     [
         (ExecutionConfig(cuda_graphs="on"), "speed.cuda_graphs.* CUDA device"),
         (ExecutionConfig(precision="fp16"), "fp16.* CUDA device.* bf16"),
@@ -239,8 +239,8 @@ def test_checkpointing_keeps_fewer_activations() -> None:
         (ExecutionConfig(accumulate=3), "accumulate is 3.* 2 pairs"),
     ],
 )
-def test_what_the_device_cannot_do_is_refused(config: ExecutionConfig, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_what_the_device_cannot_do_is_refused(config: ExecutionConfig, facts: str) -> None:
+    with pytest.raises(ConfigError, match=facts):
         resolve(config, CPU, size=32, batch=2)
 
 

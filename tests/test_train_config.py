@@ -20,29 +20,29 @@ def test_load_size_is_1_12_times_the_crop(size: int, load_size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "sentence"),
+    ("override", "facts"),
     [
-        (["size=250"], "size is 250, but the resnet generator needs a multiple of 4 from 32 on; try 248"),
+        (["size=250"], "size is 250.* multiple of 4 .*try 248"),
         (["size=16"], "size is 16, .* try 32"),
-        (["generator.kind=unet_256", "size=128"], "the unet_256 generator needs a multiple of 256 from 32 on; try 256"),
-        (["generator.kind=unet_128", "generator.upsampling=resize"], "which only the resnet generator has"),
+        (["generator.kind=unet_256", "size=128"], "unet_256.* multiple of 256 .*try 256"),
+        (["generator.kind=unet_128", "generator.upsampling=resize"], "upsampling is 'resize'.* resnet.* 'transposed'"),
         (["batch=0"], "batch is 0, expected 1 to 4096"),
-        (["objective.cycle_weight_a=-1.0"], "objective.cycle_weight_a is -1.0, expected 0 or more"),
-        (["objective.cycle_weight_b=nan"], "objective.cycle_weight_b is nan, expected 0 or more"),
-        (["optimiser.learning_rate=0.0"], "optimiser.learning_rate is 0.0, expected more than 0"),
-        (["optimiser.ema=1.0"], "optimiser.ema is 1.0, expected at least 0 and less than 1"),
-        (["size=32", "discriminator.layers=4"], "no patch of a 32 px crop"),
-        (["pictures.load_size=200"], "pictures.load_size is 200, less than the crop of 256; leave it out for 286"),
-        (["pictures.mode=none", "batch=2"], "whose pictures differ in size, so batch must be 1"),
-        (["pictures.colour_a=grey"], "One domain is grey and the other in colour.* set objective.identity_weight=0"),
+        (["objective.cycle_weight_a=-1.0"], "objective.cycle_weight_a is -1.0, .* 0 or more"),
+        (["objective.cycle_weight_b=nan"], "objective.cycle_weight_b is nan, .* 0 or more"),
+        (["optimiser.learning_rate=0.0"], "optimiser.learning_rate is 0.0, .* more than 0"),
+        (["optimiser.ema=1.0"], "optimiser.ema is 1.0, .* less than 1"),
+        (["size=32", "discriminator.layers=4"], "discriminator.layers is 4.* 32 px.* at least 64"),
+        (["pictures.load_size=200"], "pictures.load_size is 200, .* 256; .* 286"),
+        (["pictures.mode=none", "batch=2"], "pictures.mode is 'none'.* batch must be 1"),
+        (["pictures.colour_a=grey"], "grey.* objective.identity_weight=0"),
         (["pictures.mode=none", "objective.gan=wgangp", "objective.identity_weight=0"], "wgangp.* needs crops"),
-        (["output.keep=0"], "output.keep is 0, expected at least 1"),
-        (["speed.accumulate=0"], "speed.accumulate is 0, expected at least 1"),
-        (["start_gain=0.0"], "start_gain is 0.0, expected more than 0"),
+        (["output.keep=0"], "output.keep is 0, .* at least 1"),
+        (["speed.accumulate=0"], "speed.accumulate is 0, .* at least 1"),
+        (["start_gain=0.0"], "start_gain is 0.0, .* more than 0"),
     ],
 )
-def test_a_wrong_setting_is_refused_with_its_value_and_the_way_out(override: list[str], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_a_wrong_setting_is_refused_with_its_value_and_the_way_out(override: list[str], facts: str) -> None:
+    with pytest.raises(ConfigError, match=facts):
         load_settings(TrainConfig, None, override, overrides=DATA)
 
 

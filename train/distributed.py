@@ -21,19 +21,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process among its equals."""
+    """The place of this process among those that train together; by default it is alone."""
 
     rank: int = 0
     world_size: int = 1
-    gloo_group: Any = None  # on the CPU, so that asking the others never waits for a GPU
+    gloo_group: Any = None  # messages over the CPU, so that they never wait for a GPU
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process; all of them have to ask."""
+        """Whether the flag is set in any process; every process has to call this."""
         if self.world_size == 1:
             return flag
         answer = torch.tensor(int(flag))
@@ -41,7 +41,7 @@ class ProcessGroup:
         return bool(answer)
 
     def broadcast(self, value: T) -> T:
-        """The first process's value, in every process."""
+        """The value of the first process, in every process."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -70,7 +70,7 @@ class ProcessGroup:
 
 
 def join_process_group(device: str) -> ProcessGroup:
-    """Join the processes that torchrun started; alone without torchrun. `device` is the setting auto, cuda or cpu."""
+    """Join the processes that torchrun started; without torchrun, a group of one. `device` is auto, cuda or cpu."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return ProcessGroup()
@@ -90,6 +90,6 @@ def join_process_group(device: str) -> ProcessGroup:
 
 
 def leave_process_group() -> None:
-    """Let the others go; harmless when alone."""
+    """Leave the group that `join_process_group` joined; does nothing in a group of one."""
     if dist.is_available() and dist.is_initialized():
         cast("Any", dist).destroy_process_group()

@@ -76,7 +76,7 @@ class DiscriminatorResult(NamedTuple):
 
 
 class GeneratorPass(nn.Module):
-    """What both generators minimise; its parameters are theirs."""
+    """What both generators minimise; the parameters of this module are theirs."""
 
     def __init__(self, networks: Networks, objective: ObjectiveConfig, *, batched: bool) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class GeneratorPass(nn.Module):
 
 
 class DiscriminatorPass(nn.Module):
-    """What both discriminators minimise; its parameters are theirs."""
+    """What both discriminators minimise; the parameters of this module are theirs."""
 
     def __init__(self, networks: Networks, objective: ObjectiveConfig, *, batched: bool) -> None:
         super().__init__()
