@@ -60,7 +60,7 @@ def _is_record(hint: Any) -> bool:
 
 def _required(kind: Any) -> list[str]:
     if typing.is_typeddict(kind):
-        return list(typing.get_type_hints(kind))
+        return [name for name in typing.get_type_hints(kind) if name in kind.__required_keys__]
     return [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
 
 

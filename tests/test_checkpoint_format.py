@@ -129,6 +129,8 @@ MALFORMED: dict[str, tuple[Way, Any, str]] = {
     "watch": (("watch",), 3, "watch is 3"),
     "since": (("watch", "since", "a"), [1], "watch.since"),
     "seen": (("watch", "seen", "a", 0), [0.5, 0.5], "watch.seen"),
+    "back_off": (("back_off",), float("nan"), "back_off is nan, expected a finite number"),
+    "scaler": (("scaler", "_growth_tracker"), 0.5, r"scaler\._growth_tracker is 0\.5, expected a value of type int"),
     "vector": (("cycle_sum",), torch.ones(3), "cycle_sum is not a floating-point number"),
     "weight": (("networks", "generator_ba", "model.1.bias"), torch.ones(9), r"generator_ba\.model\.1\.bias .* \(9,\)"),
     "expanded": (("replay_a", "pictures", 0), torch.ones(1).expand(3, 1 << 20, 1 << 20), r"tensors have \d{14} bytes"),

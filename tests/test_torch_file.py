@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -227,3 +228,23 @@ def test_a_repeated_tensor_is_one(tmp_path: Path) -> None:
     found: Any = read_torch_file(saved({"a": shared, "b": shared}, tmp_path / "G.pth"))
 
     assert found["a"].data_ptr() == found["b"].data_ptr()
+
+
+@BOTH_FORMATS
+def test_bytes_overwritten_at_random_raise_nothing_else(old: bool, tmp_path: Path) -> None:
+    path = saved({"net": {"weight": torch.ones(9), "bias": torch.zeros(3)}, "step": 7}, tmp_path / "G.pth", old=old)
+    whole, draw = path.read_bytes(), random.Random(0)
+    refused = 0
+
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.choice((1, 4, 30))):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content[: draw.choice((len(content), draw.randrange(1, len(content))))])
+        try:
+            read_torch_file(path)
+        except CheckpointError as error:
+            refused += 1
+            assert "\n" not in str(error), error  # noqa: PT017
+
+    assert refused > 100

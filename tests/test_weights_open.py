@@ -1,6 +1,7 @@
 """Any file in: prefixes, nested dictionaries, old formats and our own runs are read, everything else is refused."""
 
 import json
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -274,6 +275,37 @@ def test_what_does_not_fit_is_refused_by_name(change: str, tmp_path: Path) -> No
 
     with pytest.raises(CheckpointError, match=sentence):
         open_generator(saved(weights, tmp_path / "G.pth"))
+
+
+def test_any_weight_changed_at_random_is_refused_in_one_sentence_or_gives_a_generator(tmp_path: Path) -> None:
+    draw, weights = random.Random(0), dict(generator().state_dict())
+    replacements: list[Callable[[Tensor], object]] = [
+        lambda tensor: tensor[:1],
+        lambda tensor: tensor[..., None],
+        lambda tensor: tensor.new_zeros((*tensor.shape, 0)),
+        lambda tensor: tensor.new_zeros(()),
+        lambda tensor: tensor.long(),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor / 0,
+        lambda tensor: torch.ones(1).expand(1 << 12, 1 << 12, 3, 3),
+        lambda tensor: "x",
+        lambda tensor: {"weight": tensor},
+    ]
+    refused = 0
+
+    for _ in range(150):
+        changed: dict[str, object] = dict(weights)
+        for name in draw.sample(list(weights), draw.choice((1, 3))):
+            moved = draw.choice((name, name, f"model.{draw.randrange(30)}.weight"))
+            del changed[name]
+            changed[moved] = draw.choice(replacements)(weights[name])
+        try:
+            open_generator(saved(changed, tmp_path / "G.pth")).generator(torch.zeros(1, 3, 8, 8))
+        except CheckpointError as error:
+            refused += 1
+            assert "\n" not in str(error), error  # noqa: PT017
+
+    assert 100 < refused < 150
 
 
 def test_a_size_that_the_generator_cannot_halve_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Whatever holds weights gives its tensors by name; what holds none, or too many, is refused before it takes memory."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,22 @@ def test_a_git_lfs_pointer_is_named_whatever_its_suffix(suffix: str, tmp_path: P
 
     with pytest.raises(CheckpointError, match="run `git lfs pull`"):
         read_file(tmp_path / f"G{suffix}")
+
+
+def test_a_safetensors_file_with_bytes_overwritten_at_random_raises_nothing_else(tmp_path: Path) -> None:
+    path, draw = tmp_path / "G.safetensors", random.Random(0)
+    save_file({"a": torch.ones(9), "b": torch.ones(2, 3, dtype=torch.float16)}, path, {"made by": "someone"})
+    whole = path.read_bytes()
+    refused = 0
+
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.choice((1, 4, 30))):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content[: draw.choice((len(content), draw.randrange(1, len(content))))])
+        try:
+            read_file(path)
+        except CheckpointError:
+            refused += 1
+
+    assert refused > 100

@@ -24,6 +24,7 @@ from cyclegan_edge.files import atomic_file
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.train.checkpoint_format import (
     FORMAT,
+    Content,
     OptimiserState,
     RandomStates,
     check_networks,
@@ -120,7 +121,7 @@ def load_checkpoint(
         _load_optimiser(state.generators, content["generators"])
         _load_optimiser(state.discriminators, content["discriminators"])
         if content["config"]["speed"]["precision"] == config.speed.precision:  # the scale of another means nothing here
-            state.scaler.load_state_dict(content["scaler"])
+            state.scaler.load_state_dict(dict(content["scaler"]))
         state.plateau.load_state_dict(content["plateau"])
         for replay, saved in ((state.replay_a, content["replay_a"]), (state.replay_b, content["replay_b"])):
             pictures = [picture.to(device) for picture in saved["pictures"]]
@@ -136,11 +137,14 @@ def load_checkpoint(
     return config, state
 
 
-def load_generator(path: Path, direction: Direction) -> tuple[TrainConfig, nn.Module, int]:
+def load_generator(
+    path: Path, direction: Direction, content: Content | None = None
+) -> tuple[TrainConfig, nn.Module, int]:
     """Settings, the generator of `direction` on the CPU in eval mode, and the step it was saved at.
 
-    A run with a moving average gives that: it is what the run was averaged for."""
-    content = read_content(path)
+    `content` is what `read_content` gave of `path`, where it has been read already. A run with a moving average gives
+    that: it is what the run was averaged for."""
+    content = content or read_content(path)
     config = config_of(content, path)
     check_networks(content, config, path)
     channels = config.pictures.channels_a, config.pictures.channels_b

@@ -1,12 +1,13 @@
 """The entries of a checkpoint, and their check: a checkpoint is data from outside, whoever wrote it.
 
-`read_content` checks the type of every entry, `check_networks` the names and shapes of all weights, before anything is
+`check_content` checks the type of every entry, `check_networks` the names and shapes of all weights, before anything is
 built from them; so memory stays within a few times the file's size, and a malformed entry is one sentence.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,16 @@ class OptimiserState(TypedDict):
 
     state: dict[str, dict[str, Tensor]]  # parameter's number -> "step", "exp_avg", "exp_avg_sq"
     param_groups: list[dict[str, Any]]
+
+
+class ScalerState(TypedDict, total=False):
+    """What GradScaler.state_dict gives; nothing when it is disabled."""
+
+    scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+    _growth_tracker: int
 
 
 class RandomStates(TypedDict):
@@ -59,7 +70,7 @@ class Content(TypedDict):
     averages: dict[str, dict[str, Tensor]] | None
     generators: OptimiserState
     discriminators: OptimiserState
-    scaler: dict[str, float]
+    scaler: ScalerState
     plateau: PlateauState
     replay_a: ReplayState
     replay_b: ReplayState
@@ -70,7 +81,11 @@ def read_content(path: Path) -> Content:
     """The entries of the checkpoint `path`. Raises CheckpointError when it is missing, damaged or malformed."""
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}; name a file that `cyclegan-edge train` wrote.")
-    content = read_torch_file(path)
+    return check_content(read_torch_file(path), path)
+
+
+def check_content(content: object, path: Path) -> Content:
+    """The entries that `path` was found to hold, checked. Raises CheckpointError."""
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of this version, expected format {FORMAT} of `cyclegan-edge train`."
@@ -83,7 +98,7 @@ def read_content(path: Path) -> Content:
     size, needed = path.stat().st_size, sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
     if needed > size:
         raise misfit(path, ValueError(f"its tensors have {needed} bytes, the file has {size}"))
-    return content  # type: ignore[return-value]
+    return cast("Content", content)
 
 
 def config_of(content: Content, path: Path) -> TrainConfig:
@@ -116,6 +131,9 @@ def _check_values(content: Mapping[str, Any]) -> None:
     for name in ("step", "pairs", "cycle_count"):
         if not 0 <= content[name] <= _MAX_COUNT:
             raise ValueError(f"{name} is {content[name]}, expected 0 to {_MAX_COUNT}")
+    for name in ("seconds", "back_off"):
+        if not 0 <= content[name] < math.inf:
+            raise ValueError(f"{name} is {content[name]}, expected a finite number from 0 on")
     for name in ("cycle_sum", "bad_steps"):
         if content[name].ndim or not content[name].is_floating_point():
             raise ValueError(f"{name} is not a floating-point number")

@@ -25,6 +25,7 @@ from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, ch
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
+from cyclegan_edge.train.checkpoint_format import Content, check_content
 from cyclegan_edge.train.config import MAX_SIZE
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
@@ -91,7 +92,7 @@ def open_generator(
         name, value = ("norm", norm) if norm else ("padding", padding)
         raise ConfigError(f"{name} is {value!r}, but {path} was written by this package and holds it; leave it out.")
     if ours:
-        return _open_checkpoint(path, direction, size, domains)
+        return _open_checkpoint(check_content(content, path), path, direction, size, domains)
     if metadata:
         direction, norm, padding = metadata.direction, metadata.norm, metadata.padding
         size = size or metadata.size
@@ -152,8 +153,10 @@ def write_imported(trained: Trained, path: Path) -> None:
         raise CheckpointError(f"{path} could not be written ({first_line(error)}); free some space.") from error
 
 
-def _open_checkpoint(path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None) -> Trained:
-    config, generator, step = load_generator(path, direction)
+def _open_checkpoint(
+    content: Content, path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None
+) -> Trained:
+    config, generator, step = load_generator(path, direction, content)
     check_finite(generator.state_dict(), path)
     if size not in (None, config.size):
         raise ConfigError(f"size is {size}, but {path} was trained at {config.size} px; leave it out.")
