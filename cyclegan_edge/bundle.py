@@ -18,12 +18,15 @@ Everything in the folder is data from outside: the manifest is checked field by 
 """
 
 import json
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclegan_edge.commit import finish_commit
-from cyclegan_edge.contract import MULTIPLE, Direction, GraphPrecision, Interface, Precision
+from cyclegan_edge.contract import MIN_SIDE, MULTIPLE, Direction, GraphPrecision, Interface, Precision
 from cyclegan_edge.errors import BundleError, ConfigError
 from cyclegan_edge.files import atomic_file, newest, sha256
 from cyclegan_edge.schema import from_mapping
@@ -35,7 +38,9 @@ SCHEMA = 3  # raised when a field changes its meaning or goes away
 FormatName = Literal["onnx", "tensorrt", "tensorrt-rtx", "ncnn"]
 
 _MAX_MANIFEST_BYTES = 1 << 20
-_MAX_MULTIPLE = 1 << 12
+_MAX_DIGITS = 18  # of an integer
+_MAX_SIDE = 1 << 12  # px
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,34 +223,71 @@ def read_bundle(folder: Path) -> Bundle:
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(f"{folder} is no exported model: it has no {MANIFEST}; make one with `cyclegan-edge export`.")
-    if path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise BundleError(
-            f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_MANIFEST_BYTES}; it is no manifest."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(
-            f"{path} is not valid JSON ({error}); copy the folder again or export the model again."
-        ) from error
+    content = _read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise BundleError(
-            f"{path} has schema {found!r}, this version reads {SCHEMA}; export the model again with this version."
-        )
+        raise BundleError(f"{path} {_of_another_schema(content)}.")
     try:
         manifest = from_mapping(Manifest, content)
     except ConfigError as error:
         raise BundleError(f"{path} is not a manifest of this version: {error} Export the model again.") from error
-    if not MULTIPLE <= manifest.multiple <= _MAX_MULTIPLE or manifest.multiple % MULTIPLE:
-        raise BundleError(
-            f"{path} has the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to "
-            f"{_MAX_MULTIPLE}; export the model again."
-        )
-    for file in manifest.files():
-        if Path(file.file).name != file.file or file.file in {"", ".", ".."}:
-            raise BundleError(f"{path} names the file {file.file!r}, expected a plain name inside the folder.")
+    if wrong := next(_out_of_range(manifest), None):
+        raise BundleError(f"{path} has {wrong}; export the model again.")
     return Bundle(folder, manifest)
+
+
+def _read_json(path: Path) -> object:
+    """What JSON allows, and no more: no NaN, no infinity, no number that a computer does not hold."""
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_MANIFEST_BYTES}; it is no manifest."
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); copy the folder again.") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); copy the folder again.") from error
+    try:
+        return json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path} is not valid JSON ({error}); copy the folder again or export the model again."
+        ) from error
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text:.20} is not a finite number")
+    return float(text)
+
+
+def _of_another_schema(content: object) -> str:
+    """Why a manifest cannot be read by this version, and the command that makes one which can be, without its end."""
+    schema, source = (content.get("schema"), content.get("source")) if isinstance(content, dict) else (content, None)
+    file = source.get("file") if isinstance(source, dict) else None
+    run = f"RUN`, where RUN holds its checkpoint {file}" if isinstance(file, str) and len(file) < 100 else "RUN`"
+    return f"has schema {schema!r:.40}, this version reads {SCHEMA}; export it again with `cyclegan-edge export {run}"
+
+
+def _out_of_range(manifest: Manifest) -> Iterator[str]:
+    """What no export writes, as the value and what was expected."""
+    if not MULTIPLE <= manifest.multiple <= _MAX_SIDE or manifest.multiple % MULTIPLE:
+        yield f"the multiple {manifest.multiple}, expected one of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}"
+    if not MIN_SIDE <= manifest.size <= _MAX_SIDE:
+        yield f"the size {manifest.size}, expected {MIN_SIDE} to {_MAX_SIDE} px"
+    for artifact in manifest.artifacts:
+        shapes = artifact.shapes if artifact.fixed is None else (*artifact.shapes, artifact.fixed)
+        if len(artifact.shapes) not in (0, 3) or any(not 1 <= side <= _MAX_SIDE for shape in shapes for side in shape):
+            yield f"the shapes {shapes!r:.80}, expected three of (N, H, W) from 1 to {_MAX_SIDE} each"
+    for part in manifest.files():
+        if not _FILE_NAME.fullmatch(part.file) or part.file == MANIFEST:
+            yield f"the file {part.file!r:.80}, expected a plain name inside the folder"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -130,7 +130,7 @@ def test_a_changed_file_is_refused_by_its_hash(file: str, bundle: Bundle) -> Non
 def test_a_file_that_is_none_is_refused(file: str, bundle: Bundle) -> None:
     (bundle.folder / file).write_bytes(b"no graph")
 
-    with pytest.raises(EngineError, match=r"ncnn .* refuses .*generator-fp32\.ncnn\.param; export the model again"):
+    with pytest.raises(EngineError, match=rf"{PARAM} is not an ncnn graph .*; export the model again"):
         nc.NcnnBackend(rehashed(bundle))
 
 
