@@ -7,8 +7,8 @@ frame   (H, W, 3)     uint8, the size of the picture that went in; RGB, or BGR w
 import cv2
 import numpy as np
 
-from cyclegan_edge import preprocess
 from cyclegan_edge.contract import Batch, Picture
+from cyclegan_edge.preprocess import resize
 
 
 def crop_padding(batch: Batch, height: int, width: int, *, bgr: bool = False) -> Picture:
@@ -21,7 +21,7 @@ def resize_back(batch: Batch, height: int, width: int, *, bgr: bool = False) -> 
     """The frame at its old size, bicubic; the network's own array when it has that size already."""
     frame: Picture = batch[0]
     if frame.shape[:2] != (height, width):
-        return preprocess.resize(frame, (height, width), bgr=bgr)
+        return resize(frame, (height, width), bgr=bgr)
     return _exchanged(frame) if bgr else frame
 
 

@@ -32,20 +32,27 @@ def layer_of(module: str) -> str:
     return next((part for part in module.split(".")[1:2] if part in LAYERS), "runtime")
 
 
+def name_of(path: Path) -> str:
+    """ "cyclegan_edge.train.losses", links resolved."""
+    return ".".join(["cyclegan_edge", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+FILES = {name_of(path): path for path in MODULES}
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "cyclegan_edge":
-            yield from (f"cyclegan_edge.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in {*FILES, "cyclegan_edge._core"} else node.module for name in names)
 
 
 @pytest.mark.parametrize("path", dict.fromkeys(MODULES), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_right(path: Path) -> None:
-    name = ".".join(["cyclegan_edge", *path.relative_to(PACKAGE).with_suffix("").parts])
+    name = name_of(path)
     own = "cli" if path.name == "__main__.py" else layer_of(name)
 
     found = list(imports(path))
@@ -55,6 +62,26 @@ def test_imports_point_right(path: Path) -> None:
     assert not backwards, f"{name} belongs to {own} and imports {backwards}"
     if own == "runtime":
         assert not TRAINING_ONLY & {module.split(".")[0] for module in found}, f"{name} ships to the device"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    needed = {name: {it for it in imports(path) if it in FILES and it != name} for name, path in FILES.items()}
+
+    while free := [name for name, others in needed.items() if not others]:  # as a topological sort does
+        for name in free:
+            del needed[name]
+        for others in needed.values():
+            others.difference_update(free)
+
+    assert not needed, f"among these there is a circle: {sorted(needed)}"
+
+
+def test_no_command_imports_another() -> None:
+    commands = {it for it in imports(FILES["cyclegan_edge.cli"]) if it.startswith("cyclegan_edge.cli.")}
+
+    assert len(commands) > 8
+    for name in commands:
+        assert not commands & {*imports(FILES[name])}, f"{name} imports another command"
 
 
 def test_every_layer_was_looked_at() -> None:
