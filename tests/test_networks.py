@@ -9,6 +9,7 @@ from cyclegan_edge.train.networks import (
     DiscriminatorConfig,
     GeneratorConfig,
     InitMethod,
+    InstanceNorm,
     PatchDiscriminator,
     PixelDiscriminator,
     ResnetGenerator,
@@ -173,6 +174,16 @@ def test_each_init_method_has_the_deviation_of_its_paper(method: InitMethod, gai
 
     assert network.weight.std().item() == pytest.approx(deviation, rel=0.02)
     assert not network.bias.any()  # type: ignore[union-attr]
+
+
+def test_the_decomposed_norm_equals_torchs() -> None:
+    norm, decomposed = InstanceNorm(5), InstanceNorm(5)
+    decomposed.decomposed = True
+    x = torch.randn(2, 5, 9, 7, generator=torch.Generator().manual_seed(0)) * 40 + 300
+
+    torch.testing.assert_close(decomposed(x), norm(x), rtol=1e-4, atol=1e-4)
+    assert decomposed(x.bfloat16()).dtype == norm(x.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(decomposed(x.bfloat16()), norm(x.bfloat16()), rtol=0, atol=0.02)
 
 
 def generator_from_the_paper(weights: dict[str, Tensor], x: Tensor, *, blocks: int) -> Tensor:
