@@ -96,6 +96,12 @@ def test_a_sentence_stays_short_whatever_the_value() -> None:
     assert len(str(refused.value)) < 200
 
 
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63), 10**5000], ids=["64 bits", "negative", "5001 digits"])
+def test_a_number_that_no_machine_word_holds_is_refused(number: int) -> None:
+    with pytest.raises(ConfigError, match=rf"main\.bytes .* {number.bit_length()} bits, expected at most 63"):
+        from_mapping(Record, {**SMALL, "main": {"file": "a", "bytes": number}})
+
+
 class Plain(TypedDict):
     names: list[str]
     array: np.ndarray  # of a class that is taken as it is

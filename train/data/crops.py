@@ -21,6 +21,9 @@ Mode = Literal[
     "none",
 ]
 
+MAX_LOAD_SIZE = 1 << 15  # px
+MAX_WORKERS = 256
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PicturesConfig:
@@ -48,11 +51,12 @@ class PicturesConfig:
     cache_mib: int = 4096  # memory that cache="ram" may take; what does not fit is decoded every time
 
     def __post_init__(self) -> None:
-        for name in ("workers", "cache_mib"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"pictures.{name} is {getattr(self, name)}, expected 0 or more.")
-        if self.load_size is not None and self.load_size < 1:
-            raise ConfigError(f"pictures.load_size is {self.load_size}, expected at least 1.")
+        if not 0 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"pictures.workers is {self.workers}, expected 0 to {MAX_WORKERS}.")
+        if self.cache_mib < 0:
+            raise ConfigError(f"pictures.cache_mib is {self.cache_mib}, expected 0 or more.")
+        if self.load_size is not None and not 1 <= self.load_size <= MAX_LOAD_SIZE:
+            raise ConfigError(f"pictures.load_size is {self.load_size}, expected 1 to {MAX_LOAD_SIZE}.")
 
     @property
     def crops(self) -> bool:

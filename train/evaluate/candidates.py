@@ -81,11 +81,13 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
     import torch
 
     from cyclegan_edge.train.checkpoint import load_generator
+    from cyclegan_edge.train.checkpoint_format import read_content
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
     from cyclegan_edge.train.runs import evaluation_path, run_of
 
-    config, forward, step = load_generator(path, direction)
-    _, inverse, _ = load_generator(path, _opposite(direction))
+    content = read_content(path)
+    config, forward, step = load_generator(path, direction, content)
+    _, inverse, _ = load_generator(path, _opposite(direction), content)
     model = Model(
         kind="checkpoint",
         path=str(path),
