@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Turn summer into winter: render landscapes, train on them, export, and translate a moving picture."""
     from cyclegan_edge.cli.training import show_training
-    from cyclegan_edge.cli.verdicts import judging
+    from cyclegan_edge.cli.verdicts import verdict_table
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.export.pipeline import export_checkpoint
     from cyclegan_edge.scenes import write_dataset
@@ -62,7 +62,7 @@ def demo(
     console.rule("3 of 4: export, summer to winter")
     checkpoint = find_checkpoint(out / "run")
     assert checkpoint is not None  # the run has just ended well
-    with judging() as on_verdict:
+    with verdict_table() as on_verdict:
         bundle = export_checkpoint(
             checkpoint,
             out / "model",

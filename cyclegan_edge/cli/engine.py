@@ -13,52 +13,45 @@ from rich.table import Table
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.cli.console import console, progress_bar
-from cyclegan_edge.cli.verdicts import judging
+from cyclegan_edge.cli.verdicts import verdict_table
 from cyclegan_edge.contract import GraphPrecision, Precision
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError
 
 if TYPE_CHECKING:
-    from cyclegan_edge.backends.tensorrt.build import EngineOptions, OnProgress
+    from cyclegan_edge.backends.tensorrt.build import OnProgress
     from cyclegan_edge.backends.tensorrt.explain import Layer
     from cyclegan_edge.backends.tensorrt.library import EditionName
+    from cyclegan_edge.export.formats.tensorrt import EngineRequest
     from cyclegan_edge.export.parity import OnVerdict
 
 TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
 
 
-def build_engines_in(
-    folder: Path,
-    on_verdict: "OnVerdict",
-    *,
-    sizes: list[tuple[int, int]],
-    max_batch: int,
-    options: "EngineOptions",
-    gpus: tuple[str, ...],
-) -> None:
+def build_engines_in(folder: Path, request: "EngineRequest", on_verdict: "OnVerdict") -> None:
     """Build the bundle's engine with every TensorRT that is installed, or say plainly why that has to wait."""
     from cyclegan_edge.backends.tensorrt.library import RTX, TENSORRT, load, version_of, why_missing
     from cyclegan_edge.bundle import read_bundle
     from cyclegan_edge.export.formats.tensorrt import add_engine, engine_shapes
 
-    if gpus:
+    if request.gpus:
         load(RTX)  # which is what they are for
     installed = [edition for edition in (RTX, TENSORRT) if version_of(edition) is not None]
     if not installed:
         console.print(
             f"\n[yellow]No engine was built:[/yellow] {escape(why_missing(TENSORRT))} {escape(why_missing(RTX))}\n"
-            f"To finish on the device, copy {folder} there and type "
-            f"[bold]cyclegan-edge export {folder} --fp16[/bold]"
+            f"To finish on the device, copy {escape(str(folder))} there and type "
+            f"[bold]cyclegan-edge export {escape(str(folder))} --fp16[/bold]"
         )
         return
-    shapes = engine_shapes(read_bundle(folder).manifest, sizes, max_batch)
+    shapes = engine_shapes(read_bundle(folder).manifest, request.sizes, request.max_batch)
     for edition in installed:
         with _building() as on_progress:
             add_engine(
                 folder,
                 edition,
                 shapes=shapes,
-                options=options,
-                gpus=gpus if edition is RTX else (),
+                options=request.options,
+                gpus=request.gpus if edition is RTX else (),
                 on_progress=on_progress,
                 on_verdict=on_verdict,
             )
@@ -131,7 +124,7 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
     if yes or typer.confirm("Rebuild it here? It takes minutes."):
         from cyclegan_edge.export.formats.tensorrt import rebuild_engine
 
-        with judging() as on_verdict, _building() as on_progress:
+        with verdict_table() as on_verdict, _building() as on_progress:
             rebuild_engine(folder, held.precision, on_progress=on_progress, on_verdict=on_verdict)
 
 

@@ -1,7 +1,7 @@
 """`cyclegan-edge export`: a checkpoint in, a bundle of proven graphs and engines out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -9,8 +9,8 @@ from rich.markup import escape
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
 from cyclegan_edge.cli.options import parse_size
-from cyclegan_edge.cli.verdicts import judging
-from cyclegan_edge.contract import GraphPrecision
+from cyclegan_edge.cli.verdicts import verdict_table
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export(
     fixed: Annotated[
         str | None, typer.Option(metavar="WxH", help="Also ONNX of this one size, batch 1.", show_default=False)
     ] = None,
-    direction: Annotated[Literal["ab", "ba"], typer.Option(help="ab: the generator that turns A into B.")] = "ab",
+    direction: Annotated[Direction, typer.Option(help="ab: the generator that turns A into B.")] = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
     ] = None,
@@ -91,60 +91,56 @@ def export(
 
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
-    from cyclegan_edge.backends.tensorrt.build import EngineOptions, check_gpus
-    from cyclegan_edge.bundle import MANIFEST, MODELS
-    from cyclegan_edge.export.formats.tensorrt import check_sizes
+    from cyclegan_edge.backends.tensorrt.build import EngineOptions
+    from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.export.config import ExportConfig
+    from cyclegan_edge.export.formats.tensorrt import EngineRequest
 
-    sizes = [parse_size(text, "engine-size") for text in engine_size or ()]
-    check_sizes(sizes)
-    options = EngineOptions(workspace_mib=workspace, optimization_level=level)
-    gpus = tuple(gpu.replace(" ", "").split(",")) if gpu else ()
-    check_gpus(gpus)
-    if not fp16 and (sizes or gpus or max_batch > 1 or options != EngineOptions()):
+    engine = EngineRequest(
+        sizes=tuple(parse_size(text, "engine-size") for text in engine_size or ()),
+        max_batch=max_batch,
+        options=EngineOptions(workspace_mib=workspace, optimization_level=level),
+        gpus=tuple(gpu.replace(" ", "").split(",")) if gpu else (),
+    )
+    if engine != EngineRequest() and not fp16:
         raise ConfigError("These options are about a TensorRT engine, but none is to be built; add --fp16.")
-    with judging() as on_verdict:
+    config = ExportConfig(
+        direction=direction,
+        fp16=fp16,
+        ncnn=ncnn,
+        bgr=bgr,
+        float_io=float_io,
+        fixed=parse_size(fixed, "fixed") if fixed else None,
+        pictures=pictures,
+        compare=compare,
+    )
+    with verdict_table() as on_verdict:
         if source is not None and (source / MANIFEST).is_file():
-            folder = source
-            new = {"--bgr": bgr, "--float": float_io, "--fixed": fixed is not None}
-            if option := next((name for name, wanted in new.items() if wanted), None):
-                raise ConfigError(
-                    f"{source} is a bundle, but {option} needs the weights of a run; name that run instead."
-                )
-            if ncnn:
-                add_ncnn_to(folder, on_verdict, fp16=fp16)
+            folder = extend_bundle(source, config, on_verdict)
         elif explain and not fp16:
             raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
         else:
-            from cyclegan_edge.export.config import ExportConfig
-            from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
-
-            run_name, checkpoint = resolve_checkpoint(source)
-            bundle_name = name or with_direction(run_name, direction)
-            config = ExportConfig(
-                direction=direction,
-                fp16=fp16,
-                ncnn=ncnn,
-                bgr=bgr,
-                float_io=float_io,
-                fixed=parse_size(fixed, "fixed") if fixed else None,
-                pictures=pictures,
-                compare=compare,
-            )
-            folder = export_to(checkpoint, MODELS / bundle_name, config, on_verdict)
+            folder = export_run(source, name, config, on_verdict)
         if fp16:
-            build_engines_in(folder, on_verdict, sizes=sizes, max_batch=max_batch, options=options, gpus=gpus)
+            build_engines_in(folder, engine, on_verdict)
     if explain:
         explain_engine_of(folder, "fp16" if fp16 else None)
     if triton is not None:
         add_to_triton(folder, triton)
-    console.print(f"\nNext: [bold]cyclegan-edge webcam {folder}[/bold]   (no camera? add --source synthetic)")
+    console.print(
+        f"\nNext: [bold]cyclegan-edge webcam {escape(str(folder))}[/bold]   (no camera? add --source synthetic)"
+    )
 
 
-def export_to(checkpoint: Path, folder: Path, config: "ExportConfig", on_verdict: "OnVerdict") -> Path:
-    """Export `checkpoint` to the bundle `folder`, saying what is done."""
+def export_run(source: Path | None, name: str | None, config: "ExportConfig", on_verdict: "OnVerdict") -> Path:
+    """Export the checkpoint that `source` means to the bundle models/NAME, saying what is done."""
+    from cyclegan_edge.bundle import MODELS
     from cyclegan_edge.export.pipeline import export_checkpoint
+    from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
 
-    console.print(f"Exporting [bold]{checkpoint}[/bold].")
+    run_name, checkpoint = resolve_checkpoint(source)
+    folder = MODELS / (name or with_direction(run_name, config.direction))
+    console.print(f"Exporting [bold]{escape(str(checkpoint))}[/bold].")
     export_checkpoint(
         checkpoint,
         folder,
@@ -152,18 +148,22 @@ def export_to(checkpoint: Path, folder: Path, config: "ExportConfig", on_verdict
         say=lambda line: console.print(f"  {line}", markup=False),
         on_verdict=on_verdict,
     )
-    console.print(f"The bundle is [bold]{folder}[/bold].")
+    console.print(f"The bundle is [bold]{escape(str(folder))}[/bold].")
     return folder
 
 
-def add_ncnn_to(folder: Path, on_verdict: "OnVerdict", *, fp16: bool) -> None:
-    """Convert the graph of the bundle `folder` for ncnn, with `fp16` a second time with weights of half the size."""
+def extend_bundle(folder: Path, config: "ExportConfig", on_verdict: "OnVerdict") -> Path:
+    """Convert the graph of the bundle `folder` for ncnn if asked to. Raises ConfigError for other graphs."""
     from cyclegan_edge.bundle import read_bundle
     from cyclegan_edge.export.formats.ncnn import ncnn_target
     from cyclegan_edge.export.pipeline import add_to_bundle
 
-    precisions: tuple[GraphPrecision, ...] = ("fp32", "fp16") if fp16 else ("fp32",)
-    add_to_bundle(read_bundle(folder), [ncnn_target(precision) for precision in precisions], on_verdict)
+    new = {"--bgr": config.bgr, "--float": config.float_io, "--fixed": config.fixed is not None}
+    if option := next((name for name, wanted in new.items() if wanted), None):
+        raise ConfigError(f"{folder} is a bundle, but {option} needs the weights of a run; name that run instead.")
+    if config.ncnn:
+        add_to_bundle(read_bundle(folder), map(ncnn_target, config.precisions), on_verdict)
+    return folder
 
 
 def add_to_triton(folder: Path, repository: Path) -> None:

@@ -20,7 +20,7 @@ _COLOURS = {"good": "green", "failed": "red", "skipped": "yellow"}
 
 
 @contextlib.contextmanager
-def judging() -> Iterator["OnVerdict"]:
+def verdict_table() -> Iterator["OnVerdict"]:
     """An `OnVerdict` that lets the block go on when a file fails; then the table, and ExportError when one did.
 
     The table and the reasons are also printed when the block itself raises.

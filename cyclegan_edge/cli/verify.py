@@ -7,7 +7,7 @@ import typer
 
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.verdicts import judging
+from cyclegan_edge.cli.verdicts import verdict_table
 from cyclegan_edge.contract import Precision
 
 
@@ -28,7 +28,7 @@ def verify(
     from cyclegan_edge.export.verify_bundle import verify_bundle
 
     content = read_bundle(bundle)
-    with judging() as on_verdict:
+    with verdict_table() as on_verdict:
         for verdict in verify_bundle(content, engine=engine, precision=precision):
             on_verdict(verdict)
     console.print(f"{len(content.manifest.files())} files are as they were exported, and no engine is out of bounds.")

@@ -1,7 +1,7 @@
 """A bundle gets its engine: of TensorRT on the device that will run it, of TensorRT for RTX anywhere; without torch."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,33 @@ from cyclegan_edge.backends.tensorrt.build import (
     OnProgress,
     Shapes,
     build_engine,
+    check_gpus,
     graph_precision_needed,
     user_timing_caches,
 )
 from cyclegan_edge.backends.tensorrt.library import TENSORRT, Edition, load, this_device, why_unsupported
 from cyclegan_edge.backends.tensorrt.plan import why_foreign
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, read_bundle
-from cyclegan_edge.contract import MULTIPLE, GraphPrecision
+from cyclegan_edge.contract import MULTIPLE, GraphPrecision, Size
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.export.formats import Target
 from cyclegan_edge.export.parity import OnVerdict, raise_failed
 from cyclegan_edge.export.pipeline import add_to_bundle
 from cyclegan_edge.files import sha256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineRequest:
+    """What a person wants of the engines of a bundle; where they say nothing, the model decides."""
+
+    sizes: tuple[Size, ...] = ()  # (H, W) in px that it takes, fastest at the first; none: around the model's
+    max_batch: int = 1  # pictures that it takes at once
+    options: EngineOptions = EngineOptions()  # noqa: RUF009  # frozen
+    gpus: tuple[str, ...] = ()  # compute capabilities, for TensorRT for RTX only; none: Ampere and newer
+
+    def __post_init__(self) -> None:
+        check_sizes(self.sizes)
+        check_gpus(self.gpus)
 
 
 def default_shapes(size: int, multiple: int = MULTIPLE) -> Shapes:
@@ -35,7 +50,7 @@ def default_shapes(size: int, multiple: int = MULTIPLE) -> Shapes:
     return (1, half, half), (1, size, wide), (1, 2 * size, 2 * wide)
 
 
-def engine_shapes(model: Manifest, sizes: Sequence[tuple[int, int]] = (), max_batch: int = 1) -> Shapes:
+def engine_shapes(model: Manifest, sizes: Sequence[Size] = (), max_batch: int = 1) -> Shapes:
     """(N, H, W) of the smallest, the best and the largest input of an engine for `sizes`, (H, W) in px.
 
     It takes whatever lies between those, and is to be fastest at the first. None: `default_shapes`.
@@ -49,7 +64,7 @@ def engine_shapes(model: Manifest, sizes: Sequence[tuple[int, int]] = (), max_ba
     return (1, min(heights), min(widths)), (1, *sizes[0]), (max_batch, max(heights), max(widths))
 
 
-def check_sizes(sizes: Sequence[tuple[int, int]], multiple: int = MULTIPLE) -> None:
+def check_sizes(sizes: Sequence[Size], multiple: int = MULTIPLE) -> None:
     """Raise ConfigError unless every side of `sizes`, (H, W) in px, is a multiple of `multiple`."""
     for height, width in sizes:
         if height % multiple or width % multiple:
