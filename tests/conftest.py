@@ -23,6 +23,7 @@ from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.backends.tensorrt import library as tensorrt_library
 from cyclegan_edge.backends.tensorrt import plan
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, write_manifest
+from cyclegan_edge.contract import Batch, Translate
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import write_image
 
@@ -119,13 +120,13 @@ def write_tar() -> Callable[[Path, Mapping[str, bytes]], Path]:
 
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
-    """An exported model whose generator inverts colours: translated = 255 - image."""
+    """An exported model whose generator is `tiny_translated`: each channel and each column changes in its way."""
     folder = tmp_path / "models" / "negative"
     folder.mkdir(parents=True)
     artifacts = []
     for precision in ("fp32", "fp16"):
         path = folder / f"generator-{precision}.onnx"
-        onnx.save(negative(), path)
+        onnx.save(tiny_graph(), path)
         artifacts.append(Artifact(file=path.name, format="onnx", precision=precision, sha256=sha256(path)))
     manifest = Manifest(
         name="negative",
@@ -232,18 +233,44 @@ def engine_bundle(tmp_path: Path) -> Callable[..., Bundle]:
     return make
 
 
-def negative() -> onnx.ModelProto:
-    """The smallest graph with the interface of an exported generator."""
+SCALE, OFFSET = (-0.5, 0.25, 0.5), (220.0, 10.0, 90.0)  # of red, green and blue
+COLUMNS = 32  # that the ramp from left to right has
+
+
+def tiny_graph() -> onnx.ModelProto:
+    """A small graph with the interface of an exported generator, which gives away mixed-up channels and columns."""
     shape: list[str | int | None] = ["batch", "height", "width", 3]
+    numbers: dict[str, Any] = {"scale": SCALE, "offset": OFFSET, "columns": COLUMNS, "zero": 0, "one": 1}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        helper.make_node("CumSum", ["ones", "axis"], ["column"], exclusive=1),
+        helper.make_node("Mod", ["column", "columns"], ["ramp"], fmod=1),
+        helper.make_node("Mul", ["wide", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["shifted"]),
+        helper.make_node("Add", ["shifted", "ramp"], ["levels"]),
+        helper.make_node("Floor", ["levels"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["translated"], to=TensorProto.UINT8),
+    ]
     graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["white", "wide"], ["inverted"]),
-            helper.make_node("Cast", ["inverted"], ["translated"], to=TensorProto.UINT8),
-        ],
-        "negative",
+        nodes,
+        "tiny",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
         [helper.make_tensor_value_info("translated", TensorProto.UINT8, shape)],
-        [numpy_helper.from_array(np.array(255, np.float32), "white")],
+        [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()]
+        + [numpy_helper.from_array(np.array(2, np.int64), "axis")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def tiny_translated() -> Translate:
+    """What the generator of `tiny_bundle` makes of uint8 (N, H, W, 3) pictures."""
+
+    def translate(images: Batch) -> Batch:
+        ramp = np.arange(images.shape[2])[:, np.newaxis] % COLUMNS
+        translated: Batch = np.floor(images * np.array(SCALE) + np.array(OFFSET) + ramp).astype(np.uint8)
+        return translated
+
+    return translate

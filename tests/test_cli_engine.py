@@ -16,6 +16,7 @@ from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 from cyclegan_edge.bundle import Artifact, read_bundle, write_manifest
 from cyclegan_edge.cli import app, engine
 from cyclegan_edge.cli.engine import layer_table
+from cyclegan_edge.contract import Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
 from cyclegan_edge.export.formats.tensorrt import engine_shapes
 from cyclegan_edge.files import sha256
@@ -80,12 +81,14 @@ def test_an_engine_is_built_as_asked_and_its_entry_says_so(fake: Any, tiny_bundl
     made = engine_in(tiny_bundle)
     assert made.shapes == ((1, 32, 32), (1, 48, 64), (4, 48, 96))
     assert made.parity is not None
-    assert (made.bytes, made.parity.max_levels, made.parity.images) == (4, 0, 8)
+    assert (made.parity.max_levels, made.parity.images) == (0, 8)
     assert made.device == this_device()
     assert fake.called("IBuilderConfig.set_memory_pool_limit") == [(fake.module.MemoryPoolType.WORKSPACE, 256 << 20)]
     assert fake.called("IBuilderConfig.builder_optimization_level =") == [(5,)]
     assert "generator-fp16.engine: " in said
-    assert (tiny_bundle / made.file).read_bytes() == b"plan"
+    plan = (tiny_bundle / made.file).read_bytes()
+    assert plan.startswith(b"plan")
+    assert made.bytes == len(plan)
     assert list(Path("cache/cyclegan-edge/tensorrt").iterdir()), "timings are kept for the next build"
 
 
@@ -240,7 +243,11 @@ def test_where_there_is_no_tensorrt_nobody_is_asked(
 
 
 def test_a_folder_goes_through_several_at_a_time_and_what_does_not_fit_is_named(
-    fake: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: Any,
+    tiny_bundle: Path,
+    tiny_translated: Translate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run("export", tiny_bundle, "--fp16")
     rng = np.random.default_rng(0)
@@ -261,7 +268,7 @@ def test_a_folder_goes_through_several_at_a_time_and_what_does_not_fit_is_named(
     results = sorted((tmp_path / "out").glob("*.png"))
     assert [path.name for path in results] == [f"{it}.png" for it in (0, 1, 3, 5, 6)]
     for path in results:
-        np.testing.assert_array_equal(read_image(path), 255 - read_image(folder / path.name))
+        np.testing.assert_array_equal(read_image(path), tiny_translated(read_image(folder / path.name)[None])[0])
     for number in (2, 7):
         assert f"failed {folder / f'{number}.png'}, The engine was built for batches of (N, H, W) from" in said
     assert "5 of 8 files translated, 0 were done before, 3 failed" in said

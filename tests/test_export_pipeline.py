@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, read_bundle
-from cyclegan_edge.contract import Batch, GraphPrecision
+from cyclegan_edge.contract import GraphPrecision, Translate
 from cyclegan_edge.errors import BundleError, EngineError, ExportError
 from cyclegan_edge.export.formats import Make, Target
 from cyclegan_edge.export.parity import Pair, Verdict, pairs_of, raise_failed, render_pictures
@@ -44,23 +44,23 @@ def target(make: Make = copy, precision: GraphPrecision = "fp16") -> Target:
     return Target(file=f"generator-{precision}.onnx", precision=precision, make=make)
 
 
-def inverted(images: Batch) -> Batch:
-    return 255 - images
+@pytest.fixture
+def pairs(tiny_translated: Translate) -> list[Pair]:
+    return pairs_of(tiny_translated, render_pictures(32))
 
 
-def pairs(how: object = inverted) -> list[Pair]:
-    assert callable(how)
-    return pairs_of(how, render_pictures(32))
+def unchanged() -> list[Pair]:
+    return pairs_of(lambda images: images, render_pictures(32))
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_good_is_staged_with_its_numbers_and_length(bundle: Bundle, stage: Path) -> None:
+def test_what_is_good_is_staged_with_its_numbers_and_length(bundle: Bundle, pairs: list[Pair], stage: Path) -> None:
     heard: list[Verdict] = []
 
-    grown = stage_and_check(bundle, target(), pairs(), stage, heard.append)
+    grown = stage_and_check(bundle, target(), pairs, stage, heard.append)
 
     artifact = grown.artifact("onnx", "fp16")
     assert artifact is not None
@@ -72,7 +72,7 @@ def test_what_is_good_is_staged_with_its_numbers_and_length(bundle: Bundle, stag
 
 
 def test_what_is_out_of_bounds_is_deleted_and_the_bundle_stays(bundle: Bundle, stage: Path) -> None:
-    other = pairs(lambda images: images)
+    other = unchanged()
     heard: list[Verdict] = []
 
     same = stage_and_check(bundle, target(), other, stage, heard.append)
@@ -88,9 +88,7 @@ def test_what_is_out_of_bounds_is_deleted_and_the_bundle_stays(bundle: Bundle, s
 
 def test_without_what_is_required_there_is_no_bundle_whoever_listens(bundle: Bundle, stage: Path) -> None:
     with pytest.raises(ExportError, match="differs from PyTorch"):
-        stage_and_check(
-            bundle, replace(target(), required=True), pairs(lambda images: images), stage, lambda verdict: None
-        )
+        stage_and_check(bundle, replace(target(), required=True), unchanged(), stage, lambda verdict: None)
 
 
 @pytest.mark.parametrize("kind", [EngineError, ExportError])
@@ -110,9 +108,9 @@ def test_what_cannot_be_made_or_opened_is_told_in_its_sentence(
     assert names(stage) == []
 
 
-def test_the_bound_is_that_of_the_precision(bundle: Bundle, stage: Path) -> None:
-    darker = pairs(lambda images: np.clip(254 - images.astype(int), 0, 255).astype(np.uint8))
-    brighter = pairs(lambda images: np.clip(256 - images.astype(int), 0, 255).astype(np.uint8))
+def test_the_bound_is_that_of_the_precision(bundle: Bundle, tiny_translated: Translate, stage: Path) -> None:
+    darker = pairs_of(lambda images: tiny_translated(images) - np.uint8(1), render_pictures(32))
+    brighter = pairs_of(lambda images: tiny_translated(images) + np.uint8(1), render_pictures(32))
 
     def full(bundle: Bundle, folder: Path) -> Artifact:
         return copy(bundle, folder, "fp32")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from cyclegan_edge.bundle import MANIFEST, Part, Reference, read_bundle, write_manifest
 from cyclegan_edge.cli import app
+from cyclegan_edge.contract import Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.export.parity import Verdict
 from cyclegan_edge.export.verify_bundle import verify_bundle
@@ -27,14 +28,17 @@ FULL, HALF = "generator-fp32.onnx", "generator-fp16.onnx"
 
 
 @pytest.fixture
-def copied(tiny_bundle: Path, tmp_path: Path, rng: np.random.Generator) -> Path:
-    """The model that inverts colours, with two reference pictures, in another folder than it was made in."""
+def copied(tiny_bundle: Path, tiny_translated: Translate, tmp_path: Path, rng: np.random.Generator) -> Path:
+    """The tiny model, with two reference pictures, in another folder than it was made in."""
     bundle = read_bundle(tiny_bundle)
     references = []
     for number in (1, 2):
         picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         parts = []
-        for name, image in ((f"{number}.png", picture), (f"{number}-translated.png", 255 - picture)):
+        for name, image in (
+            (f"{number}.png", picture),
+            (f"{number}-translated.png", tiny_translated(picture[None])[0]),
+        ):
             path = tiny_bundle / name
             write_image(path, image)
             parts.append(Part(file=name, sha256=sha256(path), bytes=path.stat().st_size))

@@ -12,7 +12,8 @@
 enum { MAX = 64, LINE = 1 << 16, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, UNKNOWN = 999 };
 enum { DEVICE = 1, PINNED, STREAM, GRAPH, EXECUTABLE };
 
-typedef struct { void *target; const void *source; size_t nbytes; const char *what; } Operation;
+typedef struct { float scale[3], offset[3]; int columns; } Net; /* of each channel; columns: of the ramp that is added */
+typedef struct { void *target; const void *source; size_t nbytes; const char *what; Net net; size_t width; } Operation;
 typedef struct { Operation operations[MAX]; int count; } Graph;
 typedef struct { Graph waiting; int number; } Stream;
 
@@ -79,8 +80,11 @@ static int take(void *handle, int kind) {
 
 static void perform(const Operation *it) {
   if (strcmp(it->what, "net")) memcpy(it->target, it->source, it->nbytes);
-  else for (size_t i = 0; i < it->nbytes; i++)
-    ((unsigned char *)it->target)[i] = 255 - ((const unsigned char *)it->source)[i];
+  else for (size_t i = 0; i < it->nbytes; i++) {
+    const float level = ((const unsigned char *)it->source)[i] * it->net.scale[i % 3] + it->net.offset[i % 3];
+    const size_t column = i / 3 % it->width;
+    ((unsigned char *)it->target)[i] = (unsigned char)(level + (it->net.columns ? column % it->net.columns : 0));
+  }
 }
 
 static void note(const Stream *stream, const char *what) {
@@ -105,9 +109,9 @@ static void finish_all(void) { /* as CUDA does before it frees memory */
 
 const char *fake_order(void) { ALONE(); return order; }
 
-void fake_kernel(void *stream, void *target, const void *source, size_t nbytes) {
+void fake_kernel(void *stream, void *target, const void *source, size_t nbytes, const Net *net, size_t width) {
   ALONE();
-  enqueue(stream, (Operation){target, source, nbytes, "net"});
+  enqueue(stream, (Operation){target, source, nbytes, "net", *net, width});
 }
 
 const char *cudaGetErrorString(int code) { return code == OUT_OF_MEMORY ? "out of memory" : "a made-up reason"; }
@@ -138,7 +142,7 @@ int cudaStreamSynchronize(void *stream) {
 int cudaMemcpyAsync(void *target, const void *source, size_t nbytes, int kind, void *stream) {
   ENTER();
   if (!stream || (kind != 1 && kind != 2)) return INVALID_VALUE;
-  enqueue(stream, (Operation){target, source, nbytes, kind == 1 ? "in" : "out"});
+  enqueue(stream, (Operation){target, source, nbytes, kind == 1 ? "in" : "out", {{0}, {0}, 0}, 1});
   return 0;
 }
 

@@ -1,4 +1,4 @@
-"""A `tensorrt` of any version, made from tensorrt_api.json: it records calls and its network inverts the picture.
+"""A `tensorrt` of any version, made from tensorrt_api.json: it records calls and computes what the tests' graph says.
 
 A name that the version lacks raises AttributeError, an enum has that version's numbers, and work goes through the fake
 libcudart. Loaded by tests/test_tensorrt_flow.py.
@@ -13,10 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 API = json.loads((Path(__file__).parent / "tensorrt_api.json").read_text(encoding="utf-8"))
 *VERSIONS, RTX = API["versions"]  # of TensorRT; "rtx-1.7.1.116" is TensorRT for RTX
 SHAPES = ((1, 256, 256), (1, 256, 320), (2, 512, 512))  # of the engine's profile
+
+
+class Net(ctypes.Structure):
+    """What fake_cudart.c computes: the numbers in the graph of `tiny_bundle`; 255 - image where there is no graph."""
+
+    _fields_ = (("scale", ctypes.c_float * 3), ("offset", ctypes.c_float * 3), ("columns", ctypes.c_int))
+
+
+NEGATIVE = bytes(Net((-1.0, -1.0, -1.0), (255.0, 255.0, 255.0), 0))
+PLAN = b"plan"  # stands before those numbers
+
+
+def net_in(path: Path) -> bytes:
+    """Of the ONNX file `path`."""
+    if path.suffix != ".onnx" or not path.is_file():
+        return b""
+    numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    if not {"scale", "offset", "columns"} <= numbers.keys():
+        return b""
+    return bytes(Net(tuple(numbers["scale"]), tuple(numbers["offset"]), int(numbers["columns"])))
 
 
 class Recorded:
@@ -128,9 +150,11 @@ class Fake:
             "ParserError", node_operator=lambda: "Pad", node_name=lambda: "pad_3", desc=lambda: "no reflection"
         )
         errors = 0 if self.parses else 1
-        return self.made(
-            "OnnxParser", parse_from_file=lambda path: self.parses, num_errors=errors, get_error=lambda index: refusal
-        )
+        return self.made("OnnxParser", parse_from_file=self.parse, num_errors=errors, get_error=lambda index: refusal)
+
+    def parse(self, path: str) -> bool:
+        self.parsed = net_in(Path(path))
+        return self.parses
 
     def build(self, network: Any, config: Any) -> bytearray | None:
         monitor = config.progress_monitor
@@ -140,7 +164,7 @@ class Fake:
         monitor.phase_finish("Building")
         if not self.builds:
             self.log("Error Code 2: out of\n device memory")
-        return bytearray(b"plan") if self.builds and all(self.steps) else None
+        return bytearray(PLAN + self.parsed) if self.builds and all(self.steps) else None
 
     def runtime(self, logger: Any) -> Recorded:
         self.logger = logger
@@ -171,7 +195,8 @@ class Fake:
             self.during_run()
             nbytes = int(np.prod(known["shape"]))
             addresses = (ctypes.c_void_p(known[name]) for name in ("translated", "image"))
-            self.cudart.fake_kernel(ctypes.c_void_p(stream), *addresses, ctypes.c_size_t(nbytes))
+            net, width = ctypes.byref(Net.from_buffer_copy(self.opened)), ctypes.c_size_t(known["shape"][2])
+            self.cudart.fake_kernel(ctypes.c_void_p(stream), *addresses, ctypes.c_size_t(nbytes), net, width)
             for name, milliseconds in self.layer_times.items() if context.profiler else ():
                 context.profiler.report_layer_time(name, milliseconds)
             if not self.runs:
@@ -190,6 +215,7 @@ class Fake:
         return context
 
     def open(self, plan: bytes) -> Recorded | None:
+        self.opened = plan.removeprefix(PLAN) or NEGATIVE
         if not self.opens:
             self.log("not compatible with this version of TensorRT")
         return self.engine if self.opens else None
