@@ -22,14 +22,33 @@ def preprocess(
     seconds: Annotated[float, typer.Option(min=0.1, help="For each row of the tables; more is steadier.")] = 3.0,
 ) -> None:
     """Resize, crop, flip to float32: this package, torchvision, Pillow and OpenCV in turns."""
-    path = Path(__file__).parents[2] / "benchmarks" / "preprocess.py"
-    if not path.is_file():
-        raise ConfigError(
-            "The benchmarks are part of a checkout, not of an installed wheel; clone it and type `make test`."
-        )
+    path = _script("preprocess")
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     console.print(runpy.run_path(str(path))["report"](seconds), markup=False)
+
+
+@bench.command()
+def live(
+    only: Annotated[list[str] | None, typer.Option(metavar="PART", help="Of the report; may be repeated.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="For each figure; more is steadier.")] = 10.0,
+    model: Annotated[Path | None, typer.Option(help="A bundle, for covered lenses and flicker.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with clips/, for flicker.")] = None,
+    soak: Annotated[float, typer.Option(min=0, help="Minutes of the soak.")] = 1.5,
+) -> None:
+    """The live loop: rates, ages, recordings, streams, the page. Writes benchmarks/live.md."""
+    run = runpy.run_path(str(_script("live")))["run"]
+    console.print(run(parts=only, seconds=seconds, model=model, data=data, soak_minutes=soak), markup=False)
+
+
+def _script(name: str) -> Path:
+    """The benchmark of that name. Raises ConfigError where there is no checkout."""
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    if not path.is_file():
+        raise ConfigError(
+            "The benchmarks are part of a checkout, not of an installed wheel; clone it and type `make test`."
+        )
+    return path

@@ -1,7 +1,8 @@
 """Streams and screens through PyAV, which tells when each picture arrived; needs the extra [video].
 
-FFmpeg is asked to hold nothing back: no buffer in front of the decoder, no threads that each keep a frame.
-A frame counts as captured when the last packet of its picture arrived, whatever decoding takes after that.
+FFmpeg is asked to hold nothing back: no buffer in front of the decoder, no threads that each keep a frame. A frame
+counts as captured at the earliest moment at which its picture can have arrived, whatever decoding takes after that.
+What the camera, its encoder and the network took before cannot be seen from here.
 """
 
 import os
@@ -24,6 +25,7 @@ OPEN_TIMEOUT, READ_TIMEOUT = 10.0, 5.0  # s to reach a stream; s without a packe
 DEFAULT_FPS = 30.0
 
 _LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp", "analyzeduration": "500000"}
+_PARSED = frozenset({"h264", "hevc", "mpeg4"})
 _MAX_WAITING = 64  # packets without a picture yet
 
 
@@ -37,7 +39,6 @@ class AvSource:
 
     live = True
     length: int | None = None
-    stamp = "its last packet arrived"
 
     def __init__(self, name: str, container: "av.container.InputContainer", clock: Clock) -> None:
         import av.codec.context
@@ -50,6 +51,9 @@ class AvSource:
         rate = video.average_rate or video.guessed_rate
         self.fps = float(rate) if rate and 0 < rate <= 1000 else DEFAULT_FPS
         self._container, self._clock, self._index = container, clock, -1
+        # FFmpeg finds the end of such a picture by the beginning of the next one, so it gives each a picture late.
+        self._one_late = container.format.name == "rtsp" and video.codec_context.name in _PARSED
+        self.stamp = "its first packet arrived" if self._one_late else "its packet arrived"
         self._arrived: dict[int | None, float] = {}  # presentation time of a packet: when it came
         self._frames = self._decoded()
 
@@ -69,8 +73,11 @@ class AvSource:
         self._container.close()
 
     def _decoded(self) -> Generator[Frame, None, None]:
+        before = self._clock()
         for packet in self._container.demux(video=0):
-            self._arrived[packet.pts] = self._clock()
+            now = self._clock()
+            self._arrived[packet.pts] = before if self._one_late else now
+            before = now
             for picture in packet.decode():
                 image = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
                 self._index += 1

@@ -239,7 +239,7 @@ async function toggleCamera() {
       video.muted = video.playsInline = true;
       video.srcObject = stream;
       await video.play();
-      camera = { video, canvas: document.createElement("canvas"), tag: 0, sent: null, fresh: true };
+      camera = { video, canvas: new OffscreenCanvas(16, 9), tag: 0, sent: null, fresh: true };
       const next = () => { if (!camera) return; camera.fresh = true; sendCamera(); video.requestVideoFrameCallback(next); };
       video.requestVideoFrameCallback(next);
     } catch (error) {
@@ -249,7 +249,7 @@ async function toggleCamera() {
   $("camera").setAttribute("aria-pressed", String(Boolean(camera)));
 }
 
-function sendCamera() {
+async function sendCamera() {
   const now = performance.now();
   if (!camera || !camera.fresh || !socket || socket.readyState !== WebSocket.OPEN) return;
   if (camera.sent !== null && now - camera.sent < CAMERA_TIMEOUT) return; // one at a time, so nothing queues
@@ -261,12 +261,11 @@ function sendCamera() {
   camera.fresh = false;
   camera.sent = now;
   const tag = camera.tag = (camera.tag + 1) % 0xfffffff0, mine = socket;
-  canvas.toBlob(async (blob) => {
-    const jpeg = await blob.arrayBuffer(), message = new Uint8Array(4 + jpeg.byteLength);
-    new DataView(message.buffer).setUint32(0, tag, true);
-    message.set(new Uint8Array(jpeg), 4);
-    if (mine.readyState === WebSocket.OPEN) mine.send(message);
-  }, "image/jpeg", 0.85);
+  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 }); // toBlob waits for an idle moment
+  const jpeg = await blob.arrayBuffer(), message = new Uint8Array(4 + jpeg.byteLength);
+  new DataView(message.buffer).setUint32(0, tag, true);
+  message.set(new Uint8Array(jpeg), 4);
+  if (mine.readyState === WebSocket.OPEN) mine.send(message);
 }
 
 function cameraShown(tag, now) {
