@@ -1,9 +1,9 @@
 // What both 256-bit kernels share: transposing strips, walking over columns, storing. The arithmetic comes as `Math`:
-//     Math::kWords, Math::pack            the packed weights of a group
-//     Math::kPlane, Math::keep            how eight transposed words are kept, and in how many words
-//     Math::Weights, Math::load_weights   a group's weights in registers
-//     Math::Sums::add, add_kept           four bytes of each word times four weights, onto eight lanes
-//     Math::Sums::pixels                  shifted, not clipped: -512 .. 511
+//     Math::kPacking                 the packed weights of a position
+//     Math::prepared                 four neighbouring pixels of each word as the sums want them
+//     Math::load_weights             a group's weights in registers
+//     Math::Sums::start, add         four pixels of each word times four weights, onto eight lanes
+//     Math::Sums::pixels             shifted, not clipped: -512 .. 511
 // Everything is in an unnamed namespace: each of the two files compiles its own copy with its own flags.
 #pragma once
 
@@ -17,11 +17,18 @@ namespace cyclegan_edge {
 namespace {
 
 constexpr int kRows = 8;
+constexpr int kBlock = 3 * kRows;       // words of transposed pixels per group: eight rows of red, green, blue
 constexpr int kQuadBytes = 4 * 3;       // four pixels
 constexpr int kLoadBytes = 16;
+constexpr int kAhead = 16;              // groups transposed in one go, if there are so many
 
 inline __m256i load(const std::uint32_t* words) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
+}
+// GCC would load a vector again for each of its uses, and loads are what these loops have least room for.
+inline __m256i in_register(__m256i value) {
+  asm("" : "+x"(value));
+  return value;
 }
 inline __m256i broadcast(std::uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
 inline void store(std::uint32_t* words, __m256i value) {
@@ -51,62 +58,88 @@ inline void transpose(At at, std::uint32_t* block) {
   const __m256i b23 = _mm256_unpackhi_epi32(row[2], row[3]);
   const __m256i channels[3] = {_mm256_unpacklo_epi64(rg01, rg23), _mm256_unpackhi_epi64(rg01, rg23),
                                _mm256_unpacklo_epi64(b01, b23)};
-  for (int channel = 0; channel < 3; ++channel) Math::keep(channels[channel], block + channel * Math::kPlane);
+  for (int channel = 0; channel < 3; ++channel) store(block + channel * kRows, Math::prepared(channels[channel]));
 }
 
-// Never reads past the last pixel of a row.
+// Transposes groups from `begin` until `end` at least and returns where it stopped. Never reads past a row's last pixel.
 template <typename Math>
-void transpose_group(const Strip& strip, int group, std::uint32_t* block) {
-  const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(group) * kQuadBytes;
-  const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(strip.width) * 3 - from;
-  if (left >= kLoadBytes) {
-    transpose<Math>([&](int r) { return strip.rows[r] + from; }, block);
-  } else {
-    std::uint8_t end[kRows][kLoadBytes] = {};
-    for (int r = 0; r < kRows; ++r) std::memcpy(end[r], strip.rows[r] + from, static_cast<std::size_t>(left));
-    transpose<Math>([&](int r) { return end[r]; }, block);
+int transpose_groups(const Strip& strip, int begin, int end, std::uint32_t* block) {
+  constexpr int kAtOnce = 4;
+  const std::ptrdiff_t row_bytes = static_cast<std::ptrdiff_t>(strip.width) * 3;
+  std::ptrdiff_t from = static_cast<std::ptrdiff_t>(begin) * kQuadBytes;
+  const std::uint8_t* rows[kRows];
+  for (int r = 0; r < kRows; ++r) rows[r] = strip.rows[r] + from;
+  int group = begin;
+  for (; group < end && from + (kAtOnce - 1) * kQuadBytes + kLoadBytes <= row_bytes; group += kAtOnce) {
+    for (int k = 0; k < kAtOnce; ++k)
+      transpose<Math>([&](int r) { return rows[r] + k * kQuadBytes; }, block + k * kBlock);
+    for (int r = 0; r < kRows; ++r) rows[r] += kAtOnce * kQuadBytes;
+    from += kAtOnce * kQuadBytes;
+    block += kAtOnce * kBlock;
   }
+  for (; group < end; ++group, from += kQuadBytes, block += kBlock) {
+    const std::size_t left = static_cast<std::size_t>(row_bytes - from < kLoadBytes ? row_bytes - from : kLoadBytes);
+    std::uint8_t last[kRows][kLoadBytes] = {};
+    for (int r = 0; r < kRows; ++r) std::memcpy(last[r], strip.rows[r] + from, left);
+    transpose<Math>([&](int r) { return last[r]; }, block);
+  }
+  return group;
 }
 
-// One target column: eight rows, three channels.
-template <typename Math>
+// One target column: eight rows, three channels. Groups is Columns::most_groups, or 0: not known to the compiler.
+template <typename Math, int Groups>
 inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m256i* channels) {
   typename Math::Sums sums[3];
-  for (int group = 0; group < groups; ++group, block += 3 * Math::kPlane, weight += Math::kWords) {
-    const auto weights = Math::load_weights(weight);
+  for (int channel = 0; channel < 3; ++channel) sums[channel].start(weight);
+  weight += Math::kPacking.head;
+  const auto add_group = [&](int group) {
+    const auto weights = Math::load_weights(weight + group * Math::kPacking.words);
     for (int channel = 0; channel < 3; ++channel)
-      sums[channel].add_kept(block + channel * Math::kPlane, weights);
-  }
+      sums[channel].add(load(block + group * kBlock + channel * kRows), weights);
+  };
+  constexpr int kCertain = Groups > 2 ? Groups - 1 : Groups;
+#pragma GCC unroll 8
+  for (int group = 0; group < (Groups ? kCertain : groups); ++group) add_group(group);
+  if (Groups > kCertain && groups == Groups) add_group(Groups - 1);
   for (int channel = 0; channel < 3; ++channel) channels[channel] = sums[channel].pixels();
 }
 
-template <typename Math>
-void horizontal(const Strip& strip) {
+template <typename Math, int Groups>
+void columns(const Strip& strip) {
   const Columns& taps = strip.columns;
-  const int first_group = taps.group_begin[strip.first];
-  const int groups = taps.group_count[strip.first];
   const std::ptrdiff_t group_size = 3 * strip.pitch;
   const int quads = (strip.count + 3) / 4;
-  const auto block = [&](int group) { return strip.planes + static_cast<std::ptrdiff_t>(group - first_group) * (3 * Math::kPlane); };
+  const int all_groups = (strip.width + kGroup - 1) / kGroup;
+  const int first_group = taps.group_begin[strip.first];
+  const auto block = [&](int group) { return strip.planes + static_cast<std::ptrdiff_t>(group - first_group) * kBlock; };
   int made = first_group;
   for (int quad = 0; quad < quads; ++quad) {  // from left to right in the source
     const int to = 4 * (strip.flip ? quads - 1 - quad : quad);
-    int x[4];
-    for (int j = 0; j < 4; ++j) {  // columns past the end repeat the last
+    const auto source_column = [&](int j) {  // of target column to + j; those past the end repeat the last
       const int position = to + j < strip.count ? to + j : strip.count - 1;
-      x[j] = strip.first + (strip.flip ? strip.count - 1 - position : position);
+      return strip.first + (strip.flip ? strip.count - 1 - position : position);
+    };
+    const int rightmost = source_column(strip.flip ? 0 : 3);
+    const int end = taps.group_begin[rightmost] + taps.group_count[rightmost];
+    if (made < end) {
+      const int ahead = made + kAhead < all_groups ? made + kAhead : all_groups;
+      made = transpose_groups<Math>(strip, made, ahead > end ? ahead : end, block(made));
     }
-    for (const int end = taps.group_begin[x[strip.flip ? 0 : 3]] + groups; made < end; ++made)
-      transpose_group<Math>(strip, made, block(made));
 
-    __m256i value[4][3];
-    for (int j = 0; j < 4; ++j)
-      column<Math>(block(taps.group_begin[x[j]]), taps.packed + taps.packed_offset[x[j]], groups, value[j]);
+    const auto make = [&](int j, __m256i* channels) {
+      const int x = source_column(j);
+      column<Math, Groups>(block(taps.group_begin[x]), taps.packed + taps.packed_offset[x], taps.group_count[x], channels);
+    };
+    __m256i first[3], second[3], low[3];
+    make(0, first);
+    make(1, second);
+    for (int channel = 0; channel < 3; ++channel) low[channel] = _mm256_packs_epi32(first[channel], second[channel]);
+    make(2, first);
+    make(3, second);
     for (int channel = 0; channel < 3; ++channel) {
       // Words (column j, rows 4 h .. 4 h + 3) in half h -> bytes: four rows of column 0, of column 1, of 2, of 3.
-      const __m256i low = _mm256_packs_epi32(value[0][channel], value[1][channel]);
-      const __m256i high = _mm256_packs_epi32(value[2][channel], value[3][channel]);
-      const __m256i bytes = _mm256_packus_epi16(low, high);
+      const __m256i high = _mm256_packs_epi32(first[channel], second[channel]);
+      const __m256i bytes = Math::prepared(_mm256_packus_epi16(low[channel], high));
       std::uint32_t* band = strip.band + channel * strip.pitch + to;
       store(band, _mm256_castsi256_si128(bytes));
       store(band + group_size, _mm256_extracti128_si256(bytes, 1));
@@ -114,12 +147,28 @@ void horizontal(const Strip& strip) {
   }
 }
 
+template <typename Math>
+void horizontal(const Strip& strip) {
+  switch (strip.columns.most_groups) {
+    case 1: return columns<Math, 1>(strip);
+    case 2: return columns<Math, 2>(strip);
+    case 3: return columns<Math, 3>(strip);
+    case 4: return columns<Math, 4>(strip);
+    case 5: return columns<Math, 5>(strip);
+    case 6: return columns<Math, 6>(strip);
+    case 7: return columns<Math, 7>(strip);
+    case 8: return columns<Math, 8>(strip);
+    default: return columns<Math, 0>(strip);
+  }
+}
+
 // Vectors * 8 columns of one channel, clipped to 0..255.
 template <typename Math, int Vectors>
 inline void rows(const Span& span, std::ptrdiff_t at, __m256i* values) {
   typename Math::Sums sums[Vectors];
-  const std::uint32_t* weight = span.weights;
-  for (int group = 0; group < span.group_count; ++group, weight += Math::kWords) {
+  for (int v = 0; v < Vectors; ++v) sums[v].start(span.weights);
+  const std::uint32_t* weight = span.weights + Math::kPacking.head;
+  for (int group = 0; group < span.group_count; ++group, weight += Math::kPacking.words) {
     const auto weights = Math::load_weights(weight);
     for (int v = 0; v < Vectors; ++v) sums[v].add(load(span.groups[group] + at + v * 8), weights);
   }
@@ -186,8 +235,13 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 template <typename Math>
 constexpr Kernels avx_kernels(const char* name) {
-  return {name,       kRows,           Math::kWords,          3 * Math::kPlane, Math::pack, horizontal<Math>,
-          vertical_floats<Math>, vertical_bytes<Math>};
+  return {name,
+          kRows,
+          kBlock,
+          Math::kPacking,
+          horizontal<Math>,
+          vertical_floats<Math>,
+          vertical_bytes<Math>};
 }
 
 }  // namespace

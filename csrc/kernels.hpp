@@ -19,8 +19,9 @@ struct Columns {
   const int* count;
   const std::size_t* offset;
   const std::int32_t* weights;
+  int most_groups;
   const int* group_begin;
-  const int* group_count;
+  const int* group_count;  // Groups::similar
   const std::size_t* packed_offset;
   const std::uint32_t* packed;
 };
@@ -43,7 +44,7 @@ struct Strip {
 // One target row from the groups that hold its source rows.
 struct Span {
   const std::uint32_t* const* groups;
-  const std::uint32_t* weights;  // packed, Kernels::words for each group
+  const std::uint32_t* weights;  // packed
   int group_count;
   std::ptrdiff_t plane[3];  // words from a group's start to red, green, blue
   int width;
@@ -52,9 +53,8 @@ struct Span {
 struct Kernels {
   const char* name;
   int rows;   // source rows in a strip, a multiple of 4
-  int words;  // 32-bit words for four packed weights
   int block;  // words of scratch for each group of source columns
-  PackWeights pack;
+  Packing packing;
   void (*horizontal)(const Strip& strip);
   void (*vertical_floats)(const Span& span, float* const planes[3]);  // -1..1, a row of each plane
   void (*vertical_bytes)(const Span& span, std::uint8_t* row);        // interleaved

@@ -1,59 +1,43 @@
-// AVX2 (and FMA). A weight is two signed 16-bit halves, and vpmaddwd multiplies pairs of pixels by pairs of halves: eight
-// lanes of two products. The two sums are put together modulo 2^32, so the result is the scalar kernel's 32-bit sum.
+// AVX2 (and FMA). vpmaddwd multiplies sixteen pairs of 16-bit numbers and adds neighbours: 32 bits of weights for each lane
+// of four pixels. Four weights of 24 bits need 96, so three multiplications are the fewest possible, and three suffice
+// (pack_pairs). The result is the scalar kernel's 32-bit sum.
 #include "avx.hpp"
+#include "packing.hpp"
 
 namespace cyclegan_edge {
 namespace {
 
 struct Math {
-  static constexpr int kWords = 4;           // high halves of weights 0 2, of 1 3; low halves of 0 2, of 1 3
-  static constexpr int kPlane = 2 * kRows;   // eight rows' pixels 0 2, then 1 3, 16 bits each
-
-  static std::uint32_t pair(std::int32_t first, std::int32_t second) {
-    return (static_cast<std::uint32_t>(first) & 0xFFFFU) | static_cast<std::uint32_t>(second) << 16;
-  }
-
-  static void pack(const std::int32_t* four, std::uint32_t* words) {
-    std::int32_t high[4];
-    for (int k = 0; k < 4; ++k) high[k] = (four[k] + 0x8000) >> 16;  // the low half is what is left: -2^15 .. 2^15 - 1
-    words[0] = pair(high[0], high[2]);
-    words[1] = pair(high[1], high[3]);
-    words[2] = pair(four[0], four[2]);
-    words[3] = pair(four[1], four[3]);
-  }
+  static constexpr Packing kPacking{kPairHead, kPairWords, pack_pairs};
 
   struct Weights {
-    __m256i high_even, high_odd, low_even, low_odd;
+    __m256i both, odd, even;
   };
 
   static Weights load_weights(const std::uint32_t* words) {
-    return {broadcast(words[0]), broadcast(words[1]), broadcast(words[2]), broadcast(words[3])};
+    return {broadcast(words[0]), broadcast(words[1]), broadcast(words[2])};
   }
 
-  static __m256i even_pixels(__m256i words) { return _mm256_and_si256(words, _mm256_set1_epi32(0x00FF00FF)); }
-  static __m256i odd_pixels(__m256i words) { return _mm256_srli_epi16(words, 8); }
-
-  static void keep(__m256i words, std::uint32_t* plane) {
-    store(plane, even_pixels(words));
-    store(plane + kRows, odd_pixels(words));
-  }
+  static __m256i prepared(__m256i bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi16(static_cast<short>(0x8000))); }
 
   struct Sums {
-    __m256i high = _mm256_setzero_si256();
-    __m256i low = _mm256_set1_epi32(kHalf);
+    __m256i low, high;
 
-    void add_pairs(__m256i even, __m256i odd, const Weights& weights) {
-      high = _mm256_add_epi32(high, _mm256_madd_epi16(even, weights.high_even));
-      low = _mm256_add_epi32(low, _mm256_madd_epi16(even, weights.low_even));
-      high = _mm256_add_epi32(high, _mm256_madd_epi16(odd, weights.high_odd));
-      low = _mm256_add_epi32(low, _mm256_madd_epi16(odd, weights.low_odd));
+    void start(const std::uint32_t* packed) {
+      low = broadcast(packed[0]);
+      high = _mm256_setzero_si256();
     }
-    void add(__m256i words, const Weights& weights) { add_pairs(even_pixels(words), odd_pixels(words), weights); }
-    void add_kept(const std::uint32_t* plane, const Weights& weights) {
-      add_pairs(load(plane), load(plane + kRows), weights);
+
+    void add(__m256i words, const Weights& weights) {
+      const __m256i both = in_register(words);
+      const __m256i odd = _mm256_srai_epi16(both, 8);
+      const __m256i even = _mm256_and_si256(both, _mm256_set1_epi16(0x00FF));
+      low = in_register(_mm256_add_epi32(low, _mm256_madd_epi16(both, weights.both)));
+      low = in_register(_mm256_add_epi32(low, _mm256_madd_epi16(odd, weights.odd)));
+      high = in_register(_mm256_add_epi32(high, _mm256_madd_epi16(even, weights.even)));
     }
     __m256i pixels() const {
-      return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, 16), low), kWeightBits);
+      return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, 8), low), kWeightBits);
     }
   };
 };

@@ -1,30 +1,23 @@
-// AVX-512 with VNNI. A weight is three signed 8-bit digits (base 256, most significant last), and vpdpbusd multiplies four
-// unsigned pixels by four signed digits: sixteen lanes of four products. No sum saturates and the three digit sums are
-// put together modulo 2^32, so the result is the scalar kernel's 32-bit sum.
+// AVX-512 with VNNI. vpdpbusd multiplies four unsigned pixels by four signed digits (pack_digits): sixteen lanes of four
+// products. No sum saturates, and the three digits' sums are put together modulo 2^32, so the result is the scalar kernel's
+// 32-bit sum.
 #include <immintrin.h>
 
 #include "kernels.hpp"
+#include "packing.hpp"
 
 namespace cyclegan_edge {
 namespace {
 
 constexpr int kRows = 16;
-constexpr int kDigits = 3;
 constexpr int kBlock = kRows * 3;       // words of transposed pixels per group: sixteen rows of red, green, blue
 constexpr int kQuadBytes = 4 * 3;       // four pixels
 constexpr int kLoadBytes = 16;
 
-// |weight| <= 1.125 * 2^22, so the last digit is at most 72.
-void pack(const std::int32_t* four, std::uint32_t* words) {
-  for (int digit = 0; digit < kDigits; ++digit) words[digit] = 0;
-  for (int k = 0; k < 4; ++k) {
-    std::int32_t rest = four[k];
-    for (int digit = 0; digit < kDigits; ++digit) {
-      const std::int32_t value = ((rest & 255) ^ 128) - 128;
-      words[digit] |= static_cast<std::uint32_t>(value & 255) << (8 * k);
-      rest = (rest - value) >> 8;
-    }
-  }
+// GCC would load a vector again for each of its uses, and loads are what these loops have least room for.
+inline __m512i in_register(__m512i value) {
+  asm("" : "+v"(value));
+  return value;
 }
 
 struct Sums {
@@ -110,7 +103,7 @@ inline int transpose_groups(const Strip& strip, int begin, int end, std::uint32_
   return group;
 }
 
-// One target column: sixteen rows, three channels. Groups is its number of groups, or 0: not known to the compiler.
+// One target column: sixteen rows, three channels. Groups is Columns::most_groups, or 0: not known to the compiler.
 template <int Groups>
 inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m512i* channels) {
   if constexpr (Groups > 0 && Groups <= kFewGroups) {
@@ -124,15 +117,18 @@ inline void column(const std::uint32_t* block, const std::uint32_t* weight, int 
     }
   } else {
     Sums sums[3] = {start(), start(), start()};
-    for (int group = 0; group < (Groups ? Groups : groups); ++group, block += kBlock, weight += kDigits) {
+    const auto add_group = [&](int group) {
       __m512i digit[kDigits];
-      load_digits(weight, digit);
+      load_digits(weight + group * kDigits, digit);
       for (int channel = 0; channel < 3; ++channel) {
-        const __m512i pixel = _mm512_load_si512(block + channel * kRows);
+        const __m512i pixel = in_register(_mm512_load_si512(block + group * kBlock + channel * kRows));
         for (int d = 0; d < kDigits; ++d)
           sums[channel].digit[d] = _mm512_dpbusd_epi32(sums[channel].digit[d], pixel, digit[d]);
       }
-    }
+    };
+#pragma GCC unroll 8
+    for (int group = 0; group < (Groups ? Groups - 1 : groups); ++group) add_group(group);
+    if (Groups && groups == Groups) add_group(Groups - 1);
     for (int channel = 0; channel < 3; ++channel) channels[channel] = pixels(sums[channel]);
   }
 }
@@ -141,7 +137,6 @@ template <int Groups>
 void columns(const Strip& strip) {
   const Columns& taps = strip.columns;
   const int first_group = taps.group_begin[strip.first];
-  const int groups = taps.group_count[strip.first];
   const std::ptrdiff_t group_size = 3 * strip.pitch;
   const int quads = (strip.count + 3) / 4;
   int made = first_group;
@@ -152,14 +147,14 @@ void columns(const Strip& strip) {
       const int position = to + j < strip.count ? to + j : strip.count - 1;
       x[j] = strip.first + (strip.flip ? strip.count - 1 - position : position);
     }
-    const int last_group = taps.group_begin[x[strip.flip ? 0 : 3]] + groups;
-    made = transpose_groups(strip, made, last_group,
+    const int rightmost = x[strip.flip ? 0 : 3];
+    made = transpose_groups(strip, made, taps.group_begin[rightmost] + taps.group_count[rightmost],
                             strip.planes + static_cast<std::ptrdiff_t>(made - first_group) * kBlock);
 
     __m512i value[4][3];
     for (int j = 0; j < 4; ++j)
       column<Groups>(strip.planes + static_cast<std::ptrdiff_t>(taps.group_begin[x[j]] - first_group) * kBlock,
-                     taps.packed + taps.packed_offset[x[j]], groups, value[j]);
+                     taps.packed + taps.packed_offset[x[j]], taps.group_count[x[j]], value[j]);
     for (int channel = 0; channel < 3; ++channel) {
       // Words (column j, rows 4 q .. 4 q + 3) in quarter q -> bytes: four rows of column 0, of column 1, of 2, of 3.
       const __m512i low = _mm512_packs_epi32(value[0][channel], value[1][channel]);
@@ -175,7 +170,7 @@ void columns(const Strip& strip) {
 }
 
 void horizontal(const Strip& strip) {
-  switch (strip.columns.group_count[strip.first]) {
+  switch (strip.columns.most_groups) {
     case 1: return columns<1>(strip);
     case 2: return columns<2>(strip);
     case 3: return columns<3>(strip);
@@ -288,6 +283,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kAvx512Kernels{"avx512", kRows, kDigits, kBlock, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kAvx512Kernels{"avx512", kRows, kBlock, {0, kDigits, pack_digits}, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

@@ -8,8 +8,6 @@
 namespace cyclegan_edge {
 namespace {
 
-constexpr int kWords = kGroup;
-
 // torchvision's ToTensor, then Normalize(0.5, 0.5): each step rounds to float32.
 constexpr std::array<float, 256> kToFloat = [] {
   std::array<float, 256> table{};
@@ -22,8 +20,8 @@ std::uint8_t round_and_clip(std::int32_t sum) {
   return static_cast<std::uint8_t>(std::clamp(sum >> kWeightBits, 0, 255));
 }
 
-void pack(const std::int32_t* four, std::uint32_t* words) {
-  for (int k = 0; k < kGroup; ++k) words[k] = static_cast<std::uint32_t>(four[k]);
+void pack(const std::int32_t* weights, int groups, std::uint32_t* packed) {
+  for (int k = 0; k < groups * kGroup; ++k) packed[k] = static_cast<std::uint32_t>(weights[k]);
 }
 
 std::uint8_t column_sum(const std::uint8_t* row, const std::int32_t* weight, int begin, int count, int channel) {
@@ -54,7 +52,7 @@ void horizontal(const Strip& strip) {
 std::uint8_t row_sum(const Span& span, int channel, int x) {
   std::int32_t sum = kHalf;
   const std::uint32_t* weight = span.weights;
-  for (int group = 0; group < span.group_count; ++group, weight += kWords) {
+  for (int group = 0; group < span.group_count; ++group, weight += kGroup) {
     const std::uint32_t word = span.groups[group][span.plane[channel] + x];
     for (int y = 0; y < kGroup; ++y)
       sum += static_cast<std::int32_t>((word >> (8 * y)) & 255U) * static_cast<std::int32_t>(weight[y]);
@@ -74,6 +72,6 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 }  // namespace
 
-const Kernels kScalarKernels{"scalar", kGroup, kWords, 0, pack, horizontal, vertical_floats, vertical_bytes};
+const Kernels kScalarKernels{"scalar", kGroup, 0, {0, kGroup, pack}, horizontal, vertical_floats, vertical_bytes};
 
 }  // namespace cyclegan_edge

@@ -1,7 +1,9 @@
 // What both NEON kernels share: transposing strips, walking over columns, storing. The arithmetic comes as `Math`:
-//     Math::kWords, Math::pack                      the packed weights of a group
-//     Math::Sums::add(eight words, packed weights)  four bytes of each word times four weights, onto eight lanes
-//     Math::Sums::finish(int32x4_t lanes[2])        shifted, not clipped: -512 .. 511
+//     Math::kPacking                              the packed weights of a position
+//     Math::prepared                              four neighbouring pixels of each word as the sums want them
+//     Math::Sums::start(packed weights)
+//     Math::Sums::add(eight words, four weights)  four pixels of each word times four weights, onto eight lanes
+//     Math::Sums::finish(int32x4_t lanes[2])      shifted, not clipped: -512 .. 511
 // Everything is in an unnamed namespace: each of the two files compiles its own copy with its own flags.
 #pragma once
 
@@ -31,7 +33,7 @@ inline uint32x4_t unzip_high(uint32x4_t a, uint32x4_t b) {
 //     r0 g0 b0 r1  g1 b1 r2 g2  b2 r3 g3 b3  p p p p      as loaded (p: pixels that are not used)
 //     r0 r1 r2 r3  g0 g1 g2 g3  b0 b1 b2 b3  0  0  0  0   after the table: words R G B 0
 // then a 4 x 4 transposition of words brings the four rows' words together.
-template <typename At>
+template <typename Math, typename At>
 inline void transpose(At at, std::uint32_t* block) {
   static const std::uint8_t kByChannel[16] = {0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, 255, 255, 255, 255};
   const uint8x16_t by_channel = vld1q_u8(kByChannel);
@@ -41,22 +43,23 @@ inline void transpose(At at, std::uint32_t* block) {
   const uint32x4_t rg23 = vzip1q_u32(row[2], row[3]);
   const uint32x4_t b01 = vzip2q_u32(row[0], row[1]);   // B0 B1 0 0
   const uint32x4_t b23 = vzip2q_u32(row[2], row[3]);
-  vst1q_u32(block, unzip_low(rg01, rg23));
-  vst1q_u32(block + kRows, unzip_high(rg01, rg23));
-  vst1q_u32(block + 2 * kRows, unzip_low(b01, b23));
+  vst1q_u32(block, Math::prepared(unzip_low(rg01, rg23)));
+  vst1q_u32(block + kRows, Math::prepared(unzip_high(rg01, rg23)));
+  vst1q_u32(block + 2 * kRows, Math::prepared(unzip_low(b01, b23)));
 }
 
 // Never reads past the last pixel of a row.
+template <typename Math>
 inline void transpose_group(const Strip& strip, int group, std::uint32_t* block) {
   const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(group) * kQuadBytes;
   const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(strip.width) * 3 - from;
   for (int top = 0; top < kRows; top += 4, block += 4) {
     if (left >= kLoadBytes) {
-      transpose([&](int r) { return strip.rows[top + r] + from; }, block);
+      transpose<Math>([&](int r) { return strip.rows[top + r] + from; }, block);
     } else {
       std::uint8_t end[4][kLoadBytes] = {};
       for (int r = 0; r < 4; ++r) std::memcpy(end[r], strip.rows[top + r] + from, static_cast<std::size_t>(left));
-      transpose([&](int r) { return end[r]; }, block);
+      transpose<Math>([&](int r) { return end[r]; }, block);
     }
   }
 }
@@ -65,7 +68,9 @@ inline void transpose_group(const Strip& strip, int group, std::uint32_t* block)
 template <typename Math>
 inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, int32x4_t channels[3][2]) {
   typename Math::Sums sums[3];
-  for (int group = 0; group < groups; ++group, block += kBlock, weight += Math::kWords)
+  for (int channel = 0; channel < 3; ++channel) sums[channel].start(weight);
+  weight += Math::kPacking.head;
+  for (int group = 0; group < groups; ++group, block += kBlock, weight += Math::kPacking.words)
     for (int channel = 0; channel < 3; ++channel) sums[channel].add(block + channel * kRows, weight);
   for (int channel = 0; channel < 3; ++channel) sums[channel].finish(channels[channel]);
 }
@@ -74,7 +79,6 @@ template <typename Math>
 void horizontal(const Strip& strip) {
   const Columns& taps = strip.columns;
   const int first_group = taps.group_begin[strip.first];
-  const int groups = taps.group_count[strip.first];
   const std::ptrdiff_t group_size = 3 * strip.pitch;
   const int quads = (strip.count + 3) / 4;
   const auto block = [&](int group) { return strip.planes + static_cast<std::ptrdiff_t>(group - first_group) * kBlock; };
@@ -86,19 +90,20 @@ void horizontal(const Strip& strip) {
       const int position = to + j < strip.count ? to + j : strip.count - 1;
       x[j] = strip.first + (strip.flip ? strip.count - 1 - position : position);
     }
-    for (const int end = taps.group_begin[x[strip.flip ? 0 : 3]] + groups; made < end; ++made)
-      transpose_group(strip, made, block(made));
+    const int rightmost = x[strip.flip ? 0 : 3];
+    for (const int end = taps.group_begin[rightmost] + taps.group_count[rightmost]; made < end; ++made)
+      transpose_group<Math>(strip, made, block(made));
 
     int32x4_t value[4][3][2];
     for (int j = 0; j < 4; ++j)
-      column<Math>(block(taps.group_begin[x[j]]), taps.packed + taps.packed_offset[x[j]], groups, value[j]);
+      column<Math>(block(taps.group_begin[x[j]]), taps.packed + taps.packed_offset[x[j]], taps.group_count[x[j]], value[j]);
     for (int channel = 0; channel < 3; ++channel)
       for (int half = 0; half < 2; ++half) {
         // Rows 4 half .. 4 half + 3 of four columns -> bytes: four rows of column 0, of column 1, of 2, of 3.
         const int16x8_t low = vcombine_s16(vqmovn_s32(value[0][channel][half]), vqmovn_s32(value[1][channel][half]));
         const int16x8_t high = vcombine_s16(vqmovn_s32(value[2][channel][half]), vqmovn_s32(value[3][channel][half]));
         const uint8x16_t bytes = vcombine_u8(vqmovun_s16(low), vqmovun_s16(high));
-        vst1q_u32(strip.band + half * group_size + channel * strip.pitch + to, vreinterpretq_u32_u8(bytes));
+        vst1q_u32(strip.band + half * group_size + channel * strip.pitch + to, Math::prepared(vreinterpretq_u32_u8(bytes)));
       }
   }
 }
@@ -107,8 +112,9 @@ void horizontal(const Strip& strip) {
 template <typename Math>
 inline void rows(const Span& span, std::ptrdiff_t at, int32x4_t values[2]) {
   typename Math::Sums sums;
-  const std::uint32_t* weight = span.weights;
-  for (int group = 0; group < span.group_count; ++group, weight += Math::kWords)
+  sums.start(span.weights);
+  const std::uint32_t* weight = span.weights + Math::kPacking.head;
+  for (int group = 0; group < span.group_count; ++group, weight += Math::kPacking.words)
     sums.add(span.groups[group] + at, weight);
   sums.finish(values);
 }
@@ -167,8 +173,7 @@ void vertical_bytes(const Span& span, std::uint8_t* row) {
 
 template <typename Math>
 constexpr Kernels neon_kernels(const char* name) {
-  return {name,       kRows,           Math::kWords, kBlock, Math::pack, horizontal<Math>, vertical_floats<Math>,
-          vertical_bytes<Math>};
+  return {name, kRows, kBlock, Math::kPacking, horizontal<Math>, vertical_floats<Math>, vertical_bytes<Math>};
 }
 
 }  // namespace

@@ -93,8 +93,8 @@ int most_groups(const Taps& taps, int first, int count) {
 // Calls store(span, y) for each row y of the crop, from top to bottom.
 template <typename Store>
 void run_passes(const Job& job, const Kernels& kernels, Workspace& space, Store store) {
-  const auto column_taps = space.taps.cubic(job.source.width, job.size.width, Groups::equal, kernels.words, kernels.pack);
-  const auto row_taps = space.taps.cubic(job.source.height, job.size.height, Groups::needed, kernels.words, kernels.pack);
+  const auto column_taps = space.taps.cubic(job.source.width, job.size.width, Groups::similar, kernels.packing);
+  const auto row_taps = space.taps.cubic(job.source.height, job.size.height, Groups::needed, kernels.packing);
   const Taps& columns = *column_taps;
   const Taps& rows = *row_taps;
   const int strip_groups = kernels.rows / kGroup;
@@ -107,8 +107,10 @@ void run_passes(const Job& job, const Kernels& kernels, Workspace& space, Store 
             job.crop.width);
   Strip strip{};
   strip.width = job.source.width;
-  strip.columns = {columns.begin.data(),       columns.count.data(),       columns.offset.data(),        columns.weights.data(),
-                   columns.group_begin.data(), columns.group_count.data(), columns.packed_offset.data(), columns.packed.data()};
+  strip.columns = {columns.begin.data(),         columns.count.data(), columns.offset.data(),
+                   columns.weights.data(),       columns.most_groups,  columns.group_begin.data(),
+                   columns.group_count.data(),   columns.packed_offset.data(),
+                   columns.packed.data()};
   strip.first = job.crop.left;
   strip.count = job.crop.width;
   strip.flip = job.flip;

@@ -29,33 +29,29 @@ int groups_needed(const Taps& taps, std::size_t i) {
   return (taps.begin[i] + taps.count[i] - 1) / kGroup - taps.begin[i] / kGroup + 1;
 }
 
-void pack_groups(Taps& taps, Groups groups, PackWeights pack) {
+void pack_groups(Taps& taps, Groups groups, const Packing& packing) {
   const std::size_t positions = taps.begin.size();
   const int groups_in_source = (taps.source + kGroup - 1) / kGroup;
-  int most = 1;
-  for (std::size_t i = 0; i < positions; ++i) most = std::max(most, groups_needed(taps, i));
+  for (std::size_t i = 0; i < positions; ++i) taps.most_groups = std::max(taps.most_groups, groups_needed(taps, i));
   taps.group_begin.resize(positions);
   taps.group_count.resize(positions);
   taps.packed_offset.resize(positions);
-  const std::size_t words = static_cast<std::size_t>(taps.words);
-  taps.packed.reserve(positions * static_cast<std::size_t>(most) * words);
+  taps.packed.reserve(positions * static_cast<std::size_t>(packing.head + taps.most_groups * packing.words));
+  std::vector<std::int32_t> padded;
   for (std::size_t i = 0; i < positions; ++i) {
-    const int count = groups == Groups::equal ? most : groups_needed(taps, i);
+    const int fewest = groups == Groups::similar ? std::max(taps.most_groups - 1, std::min(taps.most_groups, 2)) : 1;
+    const int count = std::max(groups_needed(taps, i), fewest);
     const int first = std::min(taps.begin[i] / kGroup, groups_in_source - count);
-    const std::int32_t* weight = taps.weights.data() + taps.offset[i];
     taps.group_begin[i] = first;
     taps.group_count[i] = count;
     taps.packed_offset[i] = taps.packed.size();
-    for (int group = first; group < first + count; ++group) {
-      std::int32_t four[kGroup];
-      for (int k = 0; k < kGroup; ++k) {
-        const int tap = group * kGroup + k - taps.begin[i];
-        four[k] = tap >= 0 && tap < taps.count[i] ? weight[tap] : 0;
-      }
-      taps.packed.resize(taps.packed.size() + words);
-      pack(four, taps.packed.data() + taps.packed.size() - words);
-    }
+    const auto weights = taps.weights.begin() + static_cast<std::ptrdiff_t>(taps.offset[i]);
+    padded.assign(Taps::index(count * kGroup), 0);
+    std::copy(weights, weights + taps.count[i], padded.begin() + (taps.begin[i] - first * kGroup));
+    taps.packed.resize(taps.packed.size() + static_cast<std::size_t>(packing.head + count * packing.words));
+    packing.pack(padded.data(), count, taps.packed.data() + taps.packed_offset[i]);
   }
+  taps.packed.push_back(0);  // NEON loads four words where it needs three
 }
 
 constexpr std::size_t kRememberedTaps = 8;
@@ -93,28 +89,26 @@ Taps compute(int source, int target) {
     taps.count[i] = count;
     taps.offset[i] = taps.weights.size();
     for (double weight : exact) taps.weights.push_back(fixed_point(sum != 0.0 ? weight / sum : weight));
-
   }
   return taps;
 }
 
 }  // namespace
 
-std::shared_ptr<const Taps> TapsMemory::cubic(int source, int target, Groups groups, int words, PackWeights pack) {
+std::shared_ptr<const Taps> TapsMemory::cubic(int source, int target, Groups groups, const Packing& packing) {
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.source == source && entry.target == target && entry.groups == groups && entry.pack == pack;
+    return entry.source == source && entry.target == target && entry.groups == groups && entry.pack == packing.pack;
   });
   if (found != entries_.end()) {
     std::rotate(entries_.begin(), found, found + 1);
     return entries_.front().taps;
   }
   Taps taps = compute(source, target);
-  taps.words = words;
-  pack_groups(taps, groups, pack);
+  pack_groups(taps, groups, packing);
   auto shared = std::make_shared<const Taps>(std::move(taps));
   if (shared->weights.size() <= kRememberedWeights) {
     if (entries_.size() == kRememberedTaps) entries_.pop_back();
-    entries_.insert(entries_.begin(), {source, target, groups, pack, shared});
+    entries_.insert(entries_.begin(), {source, target, groups, packing.pack, shared});
   }
   return shared;
 }

@@ -12,6 +12,13 @@ constexpr int kWeightBits = 32 - 8 - 2;  // fractional bits of a weight: 8 for a
 constexpr int kHalf = 1 << (kWeightBits - 1);
 constexpr int kGroup = 4;  // neighbours that the kernels multiply at once
 
+// How a kernel wants the weights of one position: 32-bit words, `head` of them, then `words` for each group of four.
+struct Packing {
+  int head;
+  int words;
+  void (*pack)(const std::int32_t* weights, int groups, std::uint32_t* packed);
+};
+
 // The bicubic filter (a = -0.5) of Pillow 12, stretched by the reduction, for every position of one axis.
 // Position x is the sum over i < count[x] of weight(x)[i] * source[begin[x] + i]. Neither begin nor end ever decreases.
 struct Taps {
@@ -22,9 +29,9 @@ struct Taps {
   std::vector<std::size_t> offset;    // target, where its weights start
   std::vector<std::int32_t> weights;  // kWeightBits fractional bits
 
-  // The same weights for the kernels: groups of four aligned source positions, filled up with zeros.
-  // `words` 32-bit words per group, packed as the kernels want it (Kernels::pack).
-  int words = 0;
+  // The same weights for the kernels: groups of four aligned source positions, filled up with zeros, packed as the
+  // kernels want it (Packing).
+  int most_groups = 1;
   std::vector<int> group_begin;            // target, in groups
   std::vector<int> group_count;            // target
   std::vector<std::size_t> packed_offset;  // target
@@ -38,24 +45,22 @@ struct Taps {
   static constexpr std::size_t index(int x) { return static_cast<std::size_t>(x); }
 };
 
-using PackWeights = void (*)(const std::int32_t* four, std::uint32_t* words);
-
 enum class Groups {
-  needed,  // as few as hold the weights
-  equal,   // the same number for each position, all inside the source: a loop that branch prediction likes
+  needed,   // as few as hold the weights
+  similar,  // all inside the source, most_groups or one less but not below two: the kernels' loops are unrolled for that
 };
 
 // The last few results: a camera and most data sets repeat their sizes.
 class TapsMemory {
  public:
-  std::shared_ptr<const Taps> cubic(int source, int target, Groups groups, int words, PackWeights pack);
+  std::shared_ptr<const Taps> cubic(int source, int target, Groups groups, const Packing& packing);
 
  private:
   struct Entry {
     int source;
     int target;
     Groups groups;
-    PackWeights pack;
+    decltype(Packing::pack) pack;
     std::shared_ptr<const Taps> taps;
   };
   std::vector<Entry> entries_;  // the most recent first
