@@ -9,6 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyclegan_edge.errors import SinkError
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write `path`, whole or not at all; text as UTF-8. Raises SinkError when the disk refuses."""
+    try:
+        with atomic_file(path) as partial:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+
 
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:

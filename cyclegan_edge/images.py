@@ -25,8 +25,8 @@ import imagesize
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.errors import DataError, ImageError, SinkError, TruncatedError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import DataError, ImageError, TruncatedError
+from cyclegan_edge.files import write_file
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB decoded: above every camera, below what a small device can hold
@@ -134,12 +134,7 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
 
     Raises ImageError for an array or a suffix that cannot be written, SinkError when the disk refuses.
     """
-    encoded = encode_image(rgb, path.suffix, str(path))
-    try:
-        with atomic_file(path) as partial:
-            partial.write_bytes(encoded)
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+    write_file(path, encode_image(rgb, path.suffix, str(path)))
 
 
 def check_rgb(image: npt.NDArray[np.uint8], name: str = "image") -> None:

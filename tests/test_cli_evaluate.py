@@ -116,7 +116,7 @@ def test_a_checkpoint_outside_a_run_keeps_its_figures_beside_it(
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["RUN", "--engine", "onnxruntime"], "--back, --engine and --precision"),
+        (["RUN", "--engine", "onnxruntime"], "--engine and --precision"),
         (["BUNDLE"], "testA/ with --data"),
         (["BUNDLE", "--data", "DATA", "--direction", "ba"], "direction ab, not ba"),
         (["RUN", "--data", "RUN"], "no pictures in testA"),

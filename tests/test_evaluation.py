@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cyclegan_edge.bundle import read_bundle, write_manifest
-from cyclegan_edge.errors import ConfigError, SinkError
+from cyclegan_edge.errors import SinkError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.files import sha256
@@ -70,7 +69,7 @@ def test_an_evaluation_names_its_protocol(tiny_checkpoint: Path, tmp_path: Path)
     write_evaluation(tmp_path / "e.json", evaluate(candidate, find_sets(data, size=32, most=3), features=MEANS))
 
     stored = json.loads((tmp_path / "e.json").read_text())
-    assert stored["schema"] == 1
+    assert stored["schema"] == 2
     assert datetime.fromisoformat(stored["date"]).tzinfo is not None
     assert stored["model"]["sha256"] == sha256(tiny_checkpoint)
     assert (stored["model"]["kind"], stored["model"]["step"], stored["model"]["direction"]) == ("checkpoint", 0, "ab")
@@ -103,7 +102,7 @@ def test_what_is_left_out_is_said(tiny_bundle: Path, tiny_checkpoint: Path) -> N
     assert forwards.protocol.real is None
     assert forwards.left_out == (
         "FID and KID are left out: No weights.",
-        "The cycle is left out: a bundle holds one direction; name that of the other with --back.",
+        "The cycle is left out: a bundle holds one direction; evaluate its run.",
     )
     assert backwards.left_out[-1] == (
         f"PSNR and SSIM are left out: there is no {data / 'truthA'} with the true translations."
@@ -117,31 +116,6 @@ def test_without_real_pictures_there_is_no_distance(tiny_bundle: Path, tiny_chec
 
     assert found.quality.distance is None
     assert found.left_out[0].startswith("FID and KID are left out: there are no real pictures to compare with in ")
-
-
-def test_a_way_back_must_be_the_other_direction(tiny_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match=r"direction ab, .*--direction ba"):
-        open_bundle(tiny_bundle, inverse=tiny_bundle, engine="onnxruntime")
-
-
-def test_the_way_back_is_named_too(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    back = tmp_path / "back"
-    back.mkdir()
-    bundle = read_bundle(tiny_bundle)
-    for artifact in bundle.manifest.artifacts:
-        (back / artifact.file).write_bytes((tiny_bundle / artifact.file).read_bytes())
-    write_manifest(back, replace(bundle.manifest, direction="ba"))
-
-    found = evaluate(
-        open_bundle(tiny_bundle, inverse=back, engine="onnxruntime"),
-        find_sets(scenes(tiny_checkpoint), size=32),
-        features=NO_NETWORK,
-    )
-
-    assert found.back is not None
-    assert (found.back.path, found.back.direction) == (str(back), "ba")
-    assert found.quality.cycle is not None
-    assert found.quality.cycle.l1_levels == 0  # the negative of the negative
 
 
 def test_progress_counts_real_and_translated_pictures(tiny_bundle: Path, tiny_checkpoint: Path) -> None:

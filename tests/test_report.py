@@ -256,7 +256,7 @@ def test_a_disk_that_refuses_leaves_the_old_page(run: Path, monkeypatch: pytest.
     def full_disk(self: Path, *_: object, **__: object) -> int:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
 
     with pytest.raises(SinkError, match="No space left on device"):
         write_report(run)

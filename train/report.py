@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.errors import CheckpointError, ImageError, SinkError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import CheckpointError, ImageError
+from cyclegan_edge.files import write_file
 from cyclegan_edge.images import read_image
 from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import read_toml
@@ -92,11 +92,7 @@ def write_report(run: Path) -> Path:
         settings=settings,
         footer=f"Written {datetime.now().astimezone():%Y-%m-%d %H:%M %Z} by cyclegan-edge {version('cyclegan-edge')}.",
     )
-    try:
-        with atomic_file(run / NAME) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{run / NAME} cannot be written ({error.strerror}); check the free space.") from error
+    write_file(run / NAME, text)
     return run / NAME
 
 

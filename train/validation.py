@@ -30,7 +30,7 @@ class Validator:
         self._metric: Metric = config.output.metric
         self._sets = find_sets(Path(config.data), size=config.size, most=config.output.evaluate_on)
         self._reference = _reference(config, self._sets, device)
-        check_metric(self._metric, self._sets, reference=self._reference)
+        check_metric(self._metric, self._sets)
 
     def __call__(self, state: TrainState) -> tuple[dict[str, float], bool]:
         """The figures by name, and whether the deciding one is the best of the run, which `state` then remembers."""

@@ -40,9 +40,6 @@ def evaluate(
     images: Annotated[
         int | None, typer.Option(min=2, help="At most this many pictures of each folder.", show_default="all")
     ] = None,
-    back: Annotated[
-        Path | None, typer.Option(help="The bundle of the other direction, for the cycle.", show_default=False)
-    ] = None,
     engine: Annotated[EngineName, typer.Option(help="What runs a bundle.")] = "auto",
     precision: Annotated[
         Precision | None, typer.Option(help="Of a bundle: without it, fp16 for TensorRT and fp32 for the others.")
@@ -60,7 +57,7 @@ def evaluate(
     from cyclegan_edge.train.evaluate.evaluation import feature_network, write_evaluation
     from cyclegan_edge.train.evaluate.quality import find_sets
 
-    candidate = open_candidate(source, direction=direction, inverse=back, engine=engine, precision=precision)
+    candidate = open_candidate(source, direction=direction, engine=engine, precision=precision)
     folder = data or candidate.data
     if folder is None:
         raise ConfigError("A bundle does not know its pictures; name the folder that holds testA/ with --data.")

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 
 from cyclegan_edge.contract import Size
-from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, SinkError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import ConfigError, CycleGanEdgeError
+from cyclegan_edge.files import write_file
 from cyclegan_edge.video.frames import FrameTranslator, Notify
 from cyclegan_edge.video.overlay import LiveView
 from cyclegan_edge.video.pipeline import Pipeline, warm_up
@@ -86,11 +86,7 @@ class Session:
         if png is None:
             return None
         path = self._folder / f"snapshot-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1_000_000 % 1000:03}.png"
-        try:
-            with atomic_file(path) as partial:
-                partial.write_bytes(png)
-        except OSError as error:
-            raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder.") from error
+        write_file(path, png)
         self._notify(f"Snapshot {path}.")
         return path
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan_edge.errors import DataError, ImageError, SinkError, TruncatedError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import DataError, ImageError, TruncatedError
+from cyclegan_edge.files import write_file
 from cyclegan_edge.images import inspect_image, list_images, read_encoded
 from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, ProgressCallback, ignore_progress
 
@@ -173,11 +173,7 @@ def check(
 
 def write_json(found: DataCheck, path: Path) -> None:
     """Everything that was found, as JSON, whole or not at all. Raises SinkError when the disk refuses."""
-    try:
-        with atomic_file(path) as partial:
-            partial.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+    write_file(path, json.dumps(found.as_json(), indent=2) + "\n")
 
 
 def _measure(path: Path) -> Measured | Corrupt:

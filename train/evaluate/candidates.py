@@ -39,10 +39,9 @@ class Candidate:
     """An opened model."""
 
     forward: Translate  # the direction that is evaluated
-    inverse: Translate | None  # the other direction
+    inverse: Translate | None = None  # the other direction; a bundle has none
     size: int  # px, of its training crops
     model: Model
-    inverse_model: Model | None = None  # when it is not in the same file
     data: Path | None = None  # what it was trained on, where it says so
     run: Path | None = None  # that a checkpoint belongs to
     stored_at: Path  # where its evaluation belongs
@@ -53,7 +52,6 @@ def open_candidate(
     source: Path | None,
     *,
     direction: Direction | None = None,
-    inverse: Path | None = None,
     engine: EngineName = "auto",
     precision: Precision | None = None,
 ) -> Candidate:
@@ -62,14 +60,14 @@ def open_candidate(
     Raises ConfigError for options that `source` does not have, and what `open_bundle` and `open_checkpoint` raise.
     """
     if source is not None and (source / MANIFEST).is_file():
-        candidate = open_bundle(source, inverse=inverse, engine=engine, precision=precision)
+        candidate = open_bundle(source, engine=engine, precision=precision)
         if direction not in (None, candidate.model.direction):
             raise ConfigError(
                 f"{source} has the direction {candidate.model.direction}, not {direction}; leave --direction out."
             )
         return candidate
-    if inverse or precision or engine != "auto":
-        raise ConfigError("--back, --engine and --precision are for bundles; leave them out for a checkpoint.")
+    if precision or engine != "auto":
+        raise ConfigError("--engine and --precision are for bundles; leave them out for a checkpoint.")
     from cyclegan_edge.train.runs import resolve_checkpoint
 
     _, checkpoint = resolve_checkpoint(source)
@@ -87,7 +85,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
 
     content = read_content(path)
     config, forward, step = load_generator(path, direction, content)
-    _, inverse, _ = load_generator(path, _opposite(direction), content)
+    _, inverse, _ = load_generator(path, "ba" if direction == "ab" else "ab", content)
     model = Model(
         kind="checkpoint",
         path=str(path),
@@ -108,43 +106,8 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
     )
 
 
-def open_bundle(
-    folder: Path,
-    *,
-    inverse: Path | None = None,
-    engine: EngineName = "auto",
-    precision: Precision | None = None,
-) -> Candidate:
-    """An exported model, and with `inverse` that of the other direction for the cycle.
-
-    Raises BundleError, EngineError, and ConfigError when `inverse` is of the same direction.
-    """
-    translator, model = _load(folder, engine, precision)
-    inverse_translator, inverse_model = _load(inverse, engine, precision) if inverse else (None, None)
-    if inverse_model and inverse_model.direction == model.direction:
-        raise ConfigError(
-            f"{folder} and {inverse} both have the direction {model.direction}, expected one to undo the other; export "
-            f"with --direction {_opposite(model.direction)} and name that."
-        )
-    return Candidate(
-        forward=translator.run,
-        inverse=inverse_translator.run if inverse_translator else None,
-        size=translator.size,
-        model=model,
-        inverse_model=inverse_model,
-        stored_at=folder / EVALUATION,
-        passed_over=translator.passed_over,
-    )
-
-
-def default_device() -> "torch.device":
-    """CUDA where there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _load(folder: Path, engine: EngineName, precision: Precision | None) -> tuple[Translator, Model]:
+def open_bundle(folder: Path, *, engine: EngineName = "auto", precision: Precision | None = None) -> Candidate:
+    """An exported model. Raises BundleError and EngineError."""
     translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
     assert translator.bundle is not None  # it was loaded from one
     manifest = translator.bundle.manifest
@@ -157,8 +120,17 @@ def _load(folder: Path, engine: EngineName, precision: Precision | None) -> tupl
         engine=translator.name,
         device=translator.device,
     )
-    return translator, model
+    return Candidate(
+        forward=translator.run,
+        size=translator.size,
+        model=model,
+        stored_at=folder / EVALUATION,
+        passed_over=translator.passed_over,
+    )
 
 
-def _opposite(direction: Direction) -> Direction:
-    return "ba" if direction == "ab" else "ab"
+def default_device() -> "torch.device":
+    """CUDA where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclegan_edge.errors import FeatureError, SinkError
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import FeatureError
+from cyclegan_edge.files import write_file
 from cyclegan_edge.train.data.pairs import ProgressCallback, ignore_progress
 from cyclegan_edge.train.evaluate.candidates import Candidate, Model, default_device
 from cyclegan_edge.train.evaluate.quality import PictureSets, Quality, quality_of, reference_of
@@ -19,7 +19,7 @@ from cyclegan_edge.train.evaluate.quality import PictureSets, Quality, quality_o
 if TYPE_CHECKING:
     from cyclegan_edge.train.evaluate.features import FeatureNetwork
 
-SCHEMA = 1  # of the stored evaluation; raised when a field changes its meaning or goes away
+SCHEMA = 2  # of the stored evaluation; raised when a field changes its meaning or goes away
 RESIZE = "Pillow 12's antialiased bicubic, both sides to the size"
 
 
@@ -32,17 +32,6 @@ class FolderUsed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkUsed:
-    """What FID and KID were computed with."""
-
-    library: str  # "torch-fidelity 0.4.0"
-    network: str
-    sha256: str  # of the network's file
-    dimension: int
-    takes: str  # "uint8 0..255" or "float32 0..1"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
     """What else decided the figures: two evaluations compare when theirs are equal."""
 
@@ -51,7 +40,7 @@ class Protocol:
     truth: FolderUsed | None  # for PSNR and SSIM
     size: int  # px, of every picture compared
     resize: str
-    features: NetworkUsed | None
+    features: dict[str, str | int] | None  # the library and the network of FID and KID; see `FeatureNetwork`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +50,6 @@ class Evaluation:
     schema: int = SCHEMA
     date: str  # UTC, ISO 8601
     model: Model
-    back: Model | None  # the bundle of the other direction
     quality: Quality
     left_out: tuple[str, ...]  # why a figure is missing, a sentence each
     protocol: Protocol
@@ -87,14 +75,13 @@ def evaluate(
     if isinstance(features, str):
         left_out.append(f"FID and KID are left out: {features}")
     if candidate.inverse is None:
-        left_out.append("The cycle is left out: a bundle holds one direction; name that of the other with --back.")
+        left_out.append("The cycle is left out: a bundle holds one direction; evaluate its run.")
     if not sets.truths:
         left_out.append(f"PSNR and SSIM are left out: there is no {sets.truth} with the true translations.")
     network = None if isinstance(features, str) else features
     return Evaluation(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=candidate.model,
-        back=candidate.inverse_model,
         quality=_quality(candidate, sets, network, on_progress),
         left_out=tuple(left_out),
         protocol=_protocol(sets, network),
@@ -123,12 +110,7 @@ def feature_network(path: Path | None, *, size: int) -> "FeatureNetwork | str":
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write `path` as JSON, whole or not at all. Raises SinkError."""
-    try:
-        with atomic_file(path) as partial:
-            text = json.dumps(asdict(evaluation), indent=2, allow_nan=False)
-            partial.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+    write_file(path, json.dumps(asdict(evaluation), indent=2, allow_nan=False) + "\n")
 
 
 def _quality(
@@ -137,37 +119,34 @@ def _quality(
     """Progress counts the real pictures, when there is a network for them, and the translated ones."""
     real = len(sets.targets) if network else 0
     total = real + len(sets.sources)
-    reference = None
-    if network is not None:
-        reference = reference_of(network, sets, on_progress=lambda done, _: on_progress(done, total))
     return quality_of(
         candidate.forward,
         candidate.inverse,
         sets,
-        reference=reference,
+        reference=reference_of(network, sets, on_progress=lambda done, _: on_progress(done, total))
+        if network
+        else None,
         on_progress=lambda done, _: on_progress(real + done, total),
     )
 
 
 def _protocol(sets: PictureSets, network: "FeatureNetwork | None") -> Protocol:
-    real = used = None
-    if network is not None:
-        from cyclegan_edge.train.evaluate.features import library
-
-        real = FolderUsed(path=str(sets.target), pictures=len(sets.targets))
-        used = NetworkUsed(
-            library=library(),
-            network=network.name,
-            sha256=network.sha256,
-            dimension=network.dimension,
-            takes=network.takes,
-        )
     pictures = len(sets.sources)
     return Protocol(
         translated=FolderUsed(path=str(sets.source), pictures=pictures),
-        real=real,
+        real=FolderUsed(path=str(sets.target), pictures=len(sets.targets)) if network else None,
         truth=FolderUsed(path=str(sets.truth), pictures=pictures) if sets.truths else None,
         size=sets.size,
         resize=RESIZE,
-        features=used,
+        features=_about(network) if network else None,
     )
+
+
+def _about(network: "FeatureNetwork") -> dict[str, str | int]:
+    return {
+        "library": f"torch-fidelity {version('torch-fidelity')}",
+        "network": network.name,
+        "sha256": network.sha256,
+        "dimension": network.dimension,
+        "takes": network.takes,
+    }

@@ -18,7 +18,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +126,9 @@ def scripted(path: Path, *, size: int, device: torch.device) -> FeatureNetwork:
 
     Raises FeatureError for a file that is missing, too large or damaged, and for a network of another shape.
     """
-    _check_archive(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated; it is still the format of these files
-            network: Any = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
-    except Exception as error:  # a damaged archive raises many kinds; each means the same here
-        raise FeatureError(
-            f"{path} cannot be read as TorchScript ({_reason(error)}); save the network again."
-        ) from error
-    options = {"return_features": True} if "return_features" in _arguments(network) else {}
+    network = _load_script(path, device)
+    arguments = [argument.name for argument in network.forward.schema.arguments]
+    options = {"return_features": True} if "return_features" in arguments else {}
 
     def run(pictures: Batch, *, scale: bool) -> Tensor:
         planes = _planes(pictures).to(device)
@@ -203,11 +195,6 @@ def distance(real: Features, translated: Features) -> Distance:
     )
 
 
-def library() -> str:
-    """What computes the distances, as in "torch-fidelity 0.4.0"."""
-    return f"torch-fidelity {version('torch-fidelity')}"
-
-
 def _caution(translated: int, real: int, dimension: int) -> str:
     fewer = min(translated, real)
     if fewer >= FEW:
@@ -228,8 +215,8 @@ def _planes(pictures: Batch) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse a file that is not a zip archive or would be too large once unpacked."""
+def _load_script(path: Path, device: torch.device) -> Any:
+    """The network in a TorchScript file, in eval mode."""
     if not path.is_file():
         raise FeatureError(f"{path} is not a file; name a TorchScript file.")
     size = path.stat().st_size
@@ -237,18 +224,17 @@ def _check_archive(path: Path) -> None:
         if size <= MAX_BYTES:
             with zipfile.ZipFile(path) as archive:
                 size = sum(part.file_size for part in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        if size <= MAX_BYTES:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # TorchScript is deprecated; it is still the format of these files
+                return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+    except Exception as error:  # a damaged archive raises many kinds; each means the same here
         raise FeatureError(
             f"{path} cannot be read as TorchScript ({_reason(error)}); save the network again."
         ) from error
-    if size > MAX_BYTES:
-        raise FeatureError(
-            f"{path} has {size >> 20} MiB unpacked, expected at most {MAX_BYTES >> 20}; use a smaller network."
-        )
-
-
-def _arguments(network: Any) -> list[str]:
-    return [argument.name for argument in network.forward.schema.arguments]
+    raise FeatureError(
+        f"{path} has {size >> 20} MiB unpacked, expected at most {MAX_BYTES >> 20}; use a smaller network."
+    )
 
 
 def _reason(error: BaseException) -> str:
