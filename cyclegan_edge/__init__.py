@@ -9,8 +9,10 @@ Every error is a CycleGanEdgeError whose text is one sentence. Nothing here impo
 extension is imported when it is first used: `cyclegan-edge doctor` must also run where one of them does not load.
 """
 
+import os
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cyclegan_edge.bundle import Bundle, read_bundle
 from cyclegan_edge.contract import Precision
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from cyclegan_edge.geometry import Fit
     from cyclegan_edge.images import list_images, read_image, write_image
     from cyclegan_edge.translator import Translator
+
+# Nothing is sent anywhere. ONNX Runtime from 1.29 on and openvino send statistics once they are imported; a user's own
+# choice for ONNX Runtime is kept.
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_name, "1")
+cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)
 
 __all__ = [
     "Backend",
