@@ -1,5 +1,6 @@
 """NVIDIA's own parser and builder on every graph that we write: TensorRT for RTX needs no GPU to build."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from cyclegan_edge.backends.tensorrt.build import BuiltEngine, EngineConfig, build_engine
 from cyclegan_edge.backends.tensorrt.library import AMPERE_AND_NEWER, RTX, load, this_platform, trt_log, trt_runtime
+from cyclegan_edge.bundle import read_bundle
+from cyclegan_edge.cli import app
 from cyclegan_edge.contract import GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.export.formats.onnx import Graph, write_onnx
@@ -184,6 +188,35 @@ def test_what_the_runtime_says_of_a_damaged_plan_is_a_sentence(half_graph: Path,
 
     assert opened is None
     assert words in trt_log(trt).reason()
+
+
+def test_export_builds_it_without_a_gpu_and_says_what_was_not_compared(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, ["export", *words])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    said = run(str(tiny_checkpoint.parent.parent), "--fp16", "--name", "tiny", "--compare", "1", "--gpu", "8.6,12.0")
+
+    engine = read_bundle(Path("models/tiny")).artifact("tensorrt-rtx", "fp16")
+    assert engine is not None
+    assert engine.targets is not None
+    assert engine.targets.compute_capabilities == ("8.6", "12.0")
+    assert engine.parity is None
+    assert "generator-fp16-rtx.engine cannot run here" in said
+    assert "type `cyclegan-edge verify` where it will run" in said
+    table = run("models/tiny", "--explain")
+    assert re.search(r"CONVOLUTION HALF HALF \d+", table)
+    assert re.search(r"NORMALIZATION FLOAT FLOAT \d+", table), "norms stay in float32"
+    assert "As TensorRT for RTX reads generator-fp16.onnx" in table
+    assert "dB from PyTorch on 1 pictures" in table
 
 
 def test_without_a_driver_opening_says_that_the_driver_is_missing(half_graph: Path) -> None:

@@ -1,6 +1,7 @@
 """What the commands do with TensorRT engines: build one, explain it, rebuild one that came from elsewhere."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.verdicts import verdict_table
 from cyclegan_edge.contract import GraphPrecision, Precision
-from cyclegan_edge.errors import BundleError, CycleGanEdgeError
+from cyclegan_edge.errors import BundleError, CycleGanEdgeError, EngineError
 
 if TYPE_CHECKING:
     from cyclegan_edge.backends.tensorrt.build import OnProgress
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cyclegan_edge.export.formats.tensorrt import EngineRequest
     from cyclegan_edge.export.parity import OnVerdict
 
-TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "INT8", "INT4", "UINT8", "BOOL", "Float", "Half")
+TYPES = ("FP32", "FP16", "BF16", "FP8", "FP4", "INT64", "INT32", "UINT8", "INT8", "INT4", "BOOL", "Float", "Half")
 
 
 def build_engines_in(folder: Path, request: "EngineRequest", on_verdict: "OnVerdict") -> None:
@@ -59,7 +60,7 @@ def build_engines_in(folder: Path, request: "EngineRequest", on_verdict: "OnVerd
 
 def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     """Print what each layer of the bundle's engine is and costs, the costliest first."""
-    from cyclegan_edge.backends.tensorrt.explain import RUNS, explain
+    from cyclegan_edge.backends.tensorrt.explain import RUNS, explain, parsed_layers
     from cyclegan_edge.backends.tensorrt.library import EDITIONS
     from cyclegan_edge.bundle import read_bundle
 
@@ -69,11 +70,21 @@ def explain_engine_of(folder: Path, precision: Precision | None) -> None:
         raise BundleError(
             f"{folder} holds no engine to explain; build one with `cyclegan-edge export {folder} --fp16`."
         )
-    layers = explain(bundle, held.precision, EDITIONS[held.edition])
+    edition, graph = EDITIONS[held.edition], bundle.artifact("onnx", held.precision)
     console.print()
-    console.print(layer_table(layers))
-    console.print(f"Mean of {RUNS} runs with TensorRT waiting after each layer; a translation takes less than the sum.")
-    graph = bundle.artifact("onnx", held.precision)
+    try:
+        console.print(layer_table(explain(bundle, held.precision, edition)))
+    except EngineError as error:
+        if graph is None or not edition.portable:
+            raise
+        console.print(kind_table(parsed_layers(bundle.path(graph), edition)))
+        console.print(
+            f"As {edition.title} reads {graph.file}. What it fuses and each layer costs, a GPU shows: {error}"
+        )
+    else:
+        console.print(
+            f"Mean of {RUNS} runs with TensorRT waiting after each layer; a translation takes less than the sum."
+        )
     if graph is not None and (parity := graph.parity) is not None:
         console.print(
             f"Its graph, {graph.file}, is at most {parity.max_levels} of 255 levels and {parity.psnr_db:.1f} dB from "
@@ -95,6 +106,16 @@ def layer_table(layers: "tuple[Layer, ...]") -> Table:
         cost = ("", "") if spent is None else (f"{spent:.3f}", f"{spent / total:.1%}" if total else "")
         words = (layer.name, layer.kind, _types(layer.inputs), _types(layer.outputs), layer.tactic)
         table.add_row(*map(escape, words), *cost)
+    return table
+
+
+def kind_table(layers: "tuple[Layer, ...]") -> Table:
+    """How many layers there are of each kind and type, the most frequent first."""
+    table = Table("kind", "in", "out", Column("layers", justify="right"), box=None, pad_edge=False)
+    kinds = Counter((layer.kind, _types(layer.inputs), _types(layer.outputs)) for layer in layers)
+    for (kind, inputs, outputs), count in kinds.most_common():
+        table.add_row(kind, inputs, outputs, str(count))
+    table.add_row("all", "", "", str(len(layers)), style="bold")
     return table
 
 

@@ -15,6 +15,12 @@ class ITensor(Protocol):
 
 
 class ILayer(Protocol):
+    name: str
+    type: Any
+    num_inputs: int
+    num_outputs: int
+
+    def get_input(self, index: int, /) -> ITensor | None: ...
     def get_output(self, index: int, /) -> ITensor: ...
 
 

@@ -131,14 +131,10 @@ def build_engine(
     `on_progress` is called for every step and stops the build by returning False, as Ctrl-C does; it must not raise.
     Raises EngineError when TensorRT or the GPU is missing, ExportError when it cannot build this graph.
     """
-    trt, device = load(edition), None if edition.portable else this_device(edition)
+    device = None if edition.portable else this_device(edition)
+    builder, network, _parser = parse(graph, edition)  # the parser owns the network's weights
+    trt = load(edition)
     log, title = trt_log(trt), f"{edition.title} {trt.__version__}"
-    log.errors.clear()
-    builder = create(trt.Builder, log)
-    network = builder.create_network(_network_flags(edition, trt))
-    parser = trt.OnnxParser(network, log.logger)
-    if not parser.parse_from_file(str(graph)):
-        raise ExportError(f"{title} cannot read {graph.name} ({_parser_errors(parser) or log.reason()}).")
     _check_network(trt, network, graph, config, edition)
 
     stop = threading.Event()
@@ -162,6 +158,20 @@ def build_engine(
         precision=config.precision,
         shapes=config.shapes,
     )
+
+
+def parse(graph: Path, edition: Edition) -> tuple[Builder, INetworkDefinition, OnnxParser]:
+    """The network in the file `graph`, and what must outlive it. Raises EngineError and ExportError."""
+    trt = load(edition)
+    log = trt_log(trt)
+    log.errors.clear()
+    builder = create(trt.Builder, log)
+    network = builder.create_network(_network_flags(edition, trt))
+    parser = trt.OnnxParser(network, log.logger)
+    if not parser.parse_from_file(str(graph)):
+        reason = _parser_errors(parser) or log.reason()
+        raise ExportError(f"{edition.title} {trt.__version__} cannot read {graph.name} ({reason}).")
+    return builder, network, parser
 
 
 def _network_flags(edition: Edition, trt: TensorRT) -> int:

@@ -1,12 +1,14 @@
-"""What TensorRT made of each layer of an engine, and what each costs."""
+"""What TensorRT made of each layer of an engine, and what each costs; without a GPU, what it reads of the graph."""
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cyclegan_edge.backends.tensorrt.api import TensorRT
+from cyclegan_edge.backends.tensorrt.build import parse
 from cyclegan_edge.backends.tensorrt.library import CHANNELS, TENSORRT, Edition
 from cyclegan_edge.backends.tensorrt.plan import open_plan
 from cyclegan_edge.backends.tensorrt.run import Slot
@@ -60,6 +62,28 @@ def explain(
     known = [_layer(found, means) for found in information.get("Layers", ())]
     named = {layer.name for layer in known}
     return *known, *(_layer(name, means) for name in means if name not in named)
+
+
+def parsed_layers(graph: Path, edition: Edition) -> tuple[Layer, ...]:
+    """Every layer of the ONNX file `graph` as TensorRT reads it, before any is fused; needs no GPU with RTX.
+
+    Raises EngineError when the edition is missing or does not start, ExportError when it cannot read the graph.
+    """
+    builder, network, parser = parse(graph, edition)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    found = tuple(
+        Layer(
+            name=layer.name,
+            kind=layer.type.name,
+            inputs=tuple(it.dtype.name for index in range(layer.num_inputs) if (it := layer.get_input(index))),
+            outputs=tuple(layer.get_output(index).dtype.name for index in range(layer.num_outputs)),
+            tactic="",
+            milliseconds=None,
+        )
+        for layer in layers
+    )
+    del builder, parser  # not before: the network is theirs
+    return found
 
 
 def _profiler(trt: TensorRT, spent: dict[str, float]) -> Any:
