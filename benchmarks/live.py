@@ -362,6 +362,7 @@ def half_sent(_: float) -> Iterator[Row]:
 
 def soak(minutes: float) -> Iterator[Row]:
     """Hours in small: 720p with two watchers and segments; memory, threads and descriptors after the first minute."""
+    from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
     with tempfile.TemporaryDirectory() as folder:
@@ -379,7 +380,10 @@ def soak(minutes: float) -> Iterator[Row]:
             def watch() -> None:
                 with connect(served.url.replace("http", "ws") + "/live", max_size=None) as browser:
                     while not stopping.is_set():
-                        message = browser.recv()
+                        try:
+                            message = browser.recv()
+                        except ConnectionClosed:
+                            return
                         if isinstance(message, bytes):
                             browser.send(json.dumps({"ack": int.from_bytes(message[:4], "little"), "age": 1}))
 
@@ -390,13 +394,13 @@ def soak(minutes: float) -> Iterator[Row]:
             began, first, last = time.monotonic(), None, None
             for timing in pipeline.run(engine, seconds=60 * minutes):
                 timings.add(timing)
-                if first is None and time.monotonic() - began > 60:
-                    first = _footprint()
+                if time.monotonic() - began > 60 and (last is None or timings.recent().frames % 30 == 0):
+                    last = _footprint()
+                    first = first or last
                 for old in sorted(Path(folder).iterdir())[:-2]:
                     old.unlink()
-            last = _footprint()
             stopping.set()
-    if first is None:
+    if first is None or last is None:
         yield Row("soak", "", "left out: shorter than a minute")
         return
     grown = last[0] - first[0]

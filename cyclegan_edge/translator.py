@@ -22,11 +22,13 @@ from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import Backend, EngineName, run_many
 from cyclegan_edge.bundle import Bundle, read_bundle
-from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision
+from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision, Size
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb
 
 __all__ = ["Fit", "Translator"]
+
+_LEAST_MIRRORED = 64  # px: in a smaller batch four pixels of the picture matter more than the pattern
 
 
 class Translator:
@@ -40,11 +42,18 @@ class Translator:
         fit: Fit = "aspect",
         bundle: Bundle | None = None,
         passed_over: tuple[str, ...] = (),
+        mirrored: bool = False,
     ) -> None:
-        """Wrap an opened `backend`; `size` in px does not matter when `fit` is "native". Raises ConfigError."""
+        """Wrap an opened `backend`; `size` in px does not matter when `fit` is "native". Raises ConfigError.
+
+        With `mirrored` four pixels of mirror image lie above and left of the picture while it is translated: there
+        alone the strided convolutions of a ResNet pad with zeros, which shows as a pattern in the first row and column.
+        The batch keeps its shape and the picture in it becomes that much smaller; "native" is left as it is.
+        """
         self._multiple = bundle.manifest.multiple if bundle else MULTIPLE
         check_fit(fit, size, self._multiple)
         self._backend = backend
+        self._mirrored = mirrored
         self.name = backend.name  # engine, version and precision: "onnxruntime 1.32.0 fp32"
         self.device = backend.device  # "CPU, 2 threads"
         self.size = size
@@ -62,6 +71,7 @@ class Translator:
         fit: Fit = "aspect",
         size: int | None = None,
         threads: int | None = None,
+        mirrored: bool = False,
     ) -> "Translator":
         """Open the exported model in the folder `bundle`.
 
@@ -76,7 +86,7 @@ class Translator:
             size = content.manifest.size
         check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
         backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
-        return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over)
+        return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over, mirrored=mirrored)
 
     def __call__(self, image: Picture) -> Picture:
         """Translate uint8 (H, W, 3) RGB into the same shape. Raises ImageError and EngineError."""
@@ -105,6 +115,10 @@ class Translator:
         check_rgb(image)
         height, width = image.shape[:2]
         shape = fitted_shape(height, width, fit=self.fit, size=self.size, multiple=self._multiple)
+        if margin := self._margin(shape):
+            inner = preprocess.resize(image, (shape[0] - margin, shape[1] - margin), bgr=bgr)
+            mirrored = cv2.copyMakeBorder(inner, margin, 0, margin, 0, cv2.BORDER_REFLECT_101)
+            return np.asarray(mirrored, np.uint8)[np.newaxis]
         if shape != (height, width) and self.fit != "native":
             return preprocess.resize(image, shape, bgr=bgr)[np.newaxis]
         if bgr:
@@ -122,4 +136,13 @@ class Translator:
         """uint8 (1, h, w, 3) RGB -> (height, width, 3), the size of the image that was prepared; BGR with `bgr`."""
         if self.fit == "native":
             return postprocess.crop_padding(batch, height, width, bgr=bgr)
+        if margin := self._margin((batch.shape[1], batch.shape[2])):
+            batch = np.ascontiguousarray(batch[:, margin:, margin:])
         return postprocess.resize_back(batch, height, width, bgr=bgr)
+
+    def _margin(self, shape: Size) -> int:
+        """Pixels of mirror image above and left of the picture in a batch of that height and width."""
+        wanted = (
+            self._mirrored and self.fit != "native" and self._multiple == MULTIPLE and min(shape) >= _LEAST_MIRRORED
+        )
+        return MULTIPLE if wanted else 0

@@ -234,3 +234,34 @@ def test_a_bgr_picture_gives_the_same_as_an_rgb_one(fit: Fit, shape: tuple[int, 
     np.testing.assert_array_equal(batch, translator.prepare(image))
     np.testing.assert_array_equal(restored[..., ::-1], translator(image))
     np.testing.assert_array_equal(next(translator.many([bgr], bgr=True)), restored)
+
+
+class Padding(Negative):
+    """A backend that leaves a trace of zero padding in the first rows and columns, as strided convolutions do."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        translated = super().run(images)
+        translated[:, :2] = 0
+        translated[:, :, :2] = 0
+        return translated
+
+
+@pytest.mark.parametrize("fit", ["aspect", "stretch"])
+def test_a_mirrored_margin_hides_what_padding_does_at_the_edges(fit: Fit) -> None:
+    image = np.full((90, 120, 3), 100, np.uint8)
+    plain, mirrored = Padding(), Padding()
+
+    before = Translator(plain, size=64, fit=fit)(image)
+    after = Translator(mirrored, size=64, fit=fit, mirrored=True)(image)
+
+    assert (before != 155).any()
+    assert (after == 155).all()
+    assert plain.shapes == mirrored.shapes, "the engine has no more to do"
+
+
+def test_a_margin_is_left_out_where_every_pixel_counts(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+
+    for options in ({"fit": "native"}, {"size": 32}):
+        translator = Translator(Negative(), mirrored=True, **options)
+        np.testing.assert_array_equal(translator(image), 255 - image)

@@ -123,7 +123,9 @@ def webcam(
     offer_rebuild(folder, engine=engine, precision=precision, yes=yes)
 
     def load(bundle: Path) -> "Translator":
-        translator = Translator.load(bundle, engine=engine, precision=precision, fit=fit, size=size, threads=threads)
+        translator = Translator.load(
+            bundle, engine=engine, precision=precision, fit=fit, size=size, threads=threads, mirrored=True
+        )
         if require == "gpu" and translator.device.startswith("CPU"):
             raise EngineError(
                 f"{bundle} would run on the {translator.device} with {translator.name}, but --require gpu asks for a "

@@ -34,7 +34,7 @@ WARM_UP = 3  # runs before the first frame: engines allocate, tune and page in t
 MAX_ENGINE_FAILURES = 3  # in a row
 STALLED = 1.0  # s without a frame until the last picture is shown with a notice
 
-_JOIN = 0.4  # s to wait for a thread at the end; one stuck in a driver dies with the process
+_JOIN = 0.3  # s to wait for a thread at the end; one stuck in a driver dies with the process
 _FINISH = 10.0  # s for the sinks to finish what they hold
 _POLL = 0.01  # s between two looks at the keys of a window
 
@@ -121,6 +121,7 @@ class Pipeline:
         self._seconds: float | None = None
         self._stopping = stopping or threading.Event()
         self._error: BaseException | None = None
+        self._closed = False
         self._capturing = threading.Thread(target=self._capture, name="capture", daemon=True)
 
     def add(self, sink: Sink) -> None:
@@ -176,6 +177,9 @@ class Pipeline:
     def close(self) -> None:
         """End the run, if need be, and let go of the source."""
         self.stop()
+        if self._closed:
+            return
+        self._closed = True
         if self._capturing.ident is None:
             self._source.close()
         else:

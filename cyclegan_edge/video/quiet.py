@@ -19,12 +19,12 @@ PLAIN, CLEAR = (
     3.0,
     8.0,
 )  # levels of contrast: at most PLAIN shows the input, from CLEAR on the translation, mixed between
-STILL, MOVED = 3.0, 8.0  # levels a pixel changed by: up to STILL smoothed in full, from MOVED on not at all
-KEPT = 0.7  # of the output before, where nothing moves
+STILL, MOVED = 4.0, 8.0  # levels a pixel changed by: up to STILL smoothed in full, from MOVED on not at all
+KEPT = 0.8  # of the output before, where nothing moves
 SAME = 2  # levels that no cell of an unchanged picture differs by
 
 _CELL = 8  # px: noise of a few levels is gone from the mean of so large a square
-_NEAR = 5  # px: around what moved nothing is smoothed either, or edges would trail
+_NEAR = 3  # px: beside what moved nothing is smoothed either, or edges would trail
 
 
 class Quietener:

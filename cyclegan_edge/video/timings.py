@@ -11,13 +11,11 @@ cannot be seen from here.
 """
 
 import threading
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 _KEPT = 36_000  # frames behind the medians of a summary: 20 minutes at 30 fps
 _RECENT = 30  # frames behind the numbers on the picture
@@ -70,10 +68,11 @@ class LiveSummary:
 
 
 class Timings:
-    """Gathers the timings of a run, however long, in bounded memory."""
+    """Gathers the timings of a run, however long, in memory that does not grow."""
 
     def __init__(self) -> None:
-        self._kept: deque[FrameTiming] = deque(maxlen=_KEPT)
+        self._stages = np.zeros((_KEPT, len(Stages._fields)), np.float32)  # s, a ring: frame n lies in row n % _KEPT
+        self._shown = np.zeros(_KEPT)  # s
         self._frames = 0
         self._dropped = 0
         self._began = 0.0
@@ -84,34 +83,39 @@ class Timings:
         with self._lock:
             if not self._frames:
                 self._began = timing.shown - sum(timing.stages) + timing.stages.age
+            row = self._frames % _KEPT
+            self._stages[row], self._shown[row] = timing.stages, timing.shown
             self._frames += 1
             self._dropped += timing.dropped
-            self._kept.append(timing)
             self._recent = None
 
     def recent(self) -> Recent:
         with self._lock:
-            if self._recent is not None:
-                return self._recent
-            last = list(islice(reversed(self._kept), _RECENT))  # newest first
-        elapsed = last[0].shown - last[-1].shown if last else 0.0
-        fps = (len(last) - 1) / elapsed if elapsed > 0 else None
-        self._recent = Recent(self._frames, self._dropped, fps, _percentile(last, 50))
-        return self._recent
+            if self._recent is None:
+                rows = self._last(_RECENT)
+                elapsed = self._shown[rows[-1]] - self._shown[rows[0]] if len(rows) else 0.0
+                fps = float((len(rows) - 1) / elapsed) if elapsed > 0 else None
+                self._recent = Recent(self._frames, self._dropped, fps, self._percentile(rows, 50))
+            return self._recent
 
     def summary(self) -> LiveSummary:
-        seconds = self._kept[-1].shown - self._began if self._kept else 0.0
-        return LiveSummary(
-            frames=self._frames,
-            dropped=self._dropped,
-            seconds=seconds,
-            measured=len(self._kept),
-            median=_percentile(self._kept, 50),
-            p95=_percentile(self._kept, 95),
-        )
+        with self._lock:
+            rows = self._last(_KEPT)
+            return LiveSummary(
+                frames=self._frames,
+                dropped=self._dropped,
+                seconds=float(self._shown[rows[-1]]) - self._began if len(rows) else 0.0,
+                measured=len(rows),
+                median=self._percentile(rows, 50),
+                p95=self._percentile(rows, 95),
+            )
 
+    def _last(self, count: int) -> npt.NDArray[np.intp]:
+        """The rows of the last `count` frames, oldest first."""
+        return np.arange(max(0, self._frames - min(count, _KEPT)), self._frames) % _KEPT
 
-def _percentile(timings: Iterable[FrameTiming], percent: float) -> Stages:
-    """Each stage's percentile in milliseconds; zeros when there is no frame."""
-    stages = np.array([timing.stages for timing in timings] or [Stages(0, 0, 0, 0, 0, 0)])  # (frames, stages)
-    return Stages(*(1000 * np.percentile(stages, percent, axis=0)).tolist())
+    def _percentile(self, rows: npt.NDArray[np.intp], percent: float) -> Stages:
+        """Each stage's percentile in milliseconds; zeros when there is no frame."""
+        if not len(rows):
+            return Stages(*[0.0] * len(Stages._fields))
+        return Stages(*(1000 * np.percentile(self._stages[rows], percent, axis=0)).tolist())
