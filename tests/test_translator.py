@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from cyclegan_edge import Fit, Translator
 from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import read_bundle, write_manifest
-from cyclegan_edge.contract import MIN_SIDE
+from cyclegan_edge.contract import MIN_SIDE, Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.geometry import fitted_shape
@@ -176,7 +176,9 @@ def test_an_unknown_fit_is_refused() -> None:
         Translator(Negative(), fit="cover")  # type: ignore[arg-type]
 
 
-def test_load_takes_the_size_of_the_model(tiny_bundle: Path, rng: np.random.Generator) -> None:
+def test_load_takes_the_size_of_the_model(
+    tiny_bundle: Path, tiny_translated: Translate, rng: np.random.Generator
+) -> None:
     image = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
     translator = Translator.load(tiny_bundle, engine="onnxruntime", fit="native")
@@ -186,10 +188,12 @@ def test_load_takes_the_size_of_the_model(tiny_bundle: Path, rng: np.random.Gene
     assert translator.bundle.manifest.name == "negative"
     assert translator.name.startswith("onnxruntime ")
     assert translator.device.startswith("CPU")
-    np.testing.assert_array_equal(translator(image), 255 - image)
+    np.testing.assert_array_equal(translator(image), tiny_translated(image[None])[0])
 
 
-def test_load_takes_the_multiple_of_the_model(tiny_bundle: Path, rng: np.random.Generator) -> None:
+def test_load_takes_the_multiple_of_the_model(
+    tiny_bundle: Path, tiny_translated: Translate, rng: np.random.Generator
+) -> None:
     manifest = read_bundle(tiny_bundle).manifest
     write_manifest(tiny_bundle, replace(manifest, multiple=128, size=128))
     image = rng.integers(0, 256, (50, 170, 3), dtype=np.uint8)
@@ -197,7 +201,7 @@ def test_load_takes_the_multiple_of_the_model(tiny_bundle: Path, rng: np.random.
     translator = Translator.load(tiny_bundle, fit="native")
 
     assert translator.prepare(image).shape == (1, 128, 256, 3)
-    np.testing.assert_array_equal(translator(image), 255 - image)
+    np.testing.assert_array_equal(translator(image), tiny_translated(image[None])[0])
     with pytest.raises(ConfigError, match=r"size is 100, .* multiple of 128 and at least 128; try 128"):
         Translator.load(tiny_bundle, size=100)
 
@@ -212,7 +216,8 @@ def test_load_refuses_before_opening_an_engine(tiny_bundle: Path, tmp_path: Path
 def test_an_engine_that_fails_is_an_engine_error(tiny_bundle: Path) -> None:
     bundle, path = read_bundle(tiny_bundle), tiny_bundle / "generator-fp32.onnx"
     model = onnx.load(path)
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((1, 16, 1, 1), np.float32), "white"))
+    first = model.graph.initializer[0]
+    first.CopyFrom(numpy_helper.from_array(np.zeros((1, 16, 1, 1), np.float32), first.name))
     onnx.save(model, path)
     fails = bundle.with_artifact(replace(bundle.manifest.artifacts[0], sha256=sha256(path)))
     translator = Translator(OnnxRuntimeBackend(fails))
