@@ -178,6 +178,29 @@ def exported(generator: "ResnetGenerator", tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.fixture
+def wrong_half(generator: "ResnetGenerator", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-precision graphs are those of another generator."""
+    from cyclegan_edge.export.formats import onnx as onnx_format
+    from cyclegan_edge.export.formats.onnx import Graph, write_onnx
+
+    def write(wanted: Any, path: Path, graph: Graph, **_: object) -> None:
+        write_onnx(generator if graph.precision == "fp16" else wanted, path, graph)
+
+    monkeypatch.setattr(onnx_format, "write_onnx", write)
+
+
+@pytest.fixture
+def other_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No graph gives the pictures that PyTorch is said to give."""
+    from cyclegan_edge.train.evaluate.picture_generator import translate_with
+
+    monkeypatch.setattr(
+        "cyclegan_edge.train.evaluate.picture_generator.translate_with",
+        lambda generator: lambda images: 255 - translate_with(generator)(images),
+    )
+
+
 @pytest.fixture(scope="session")
 def cudart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data/fake_cudart.c as a library."""

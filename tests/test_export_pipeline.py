@@ -1,23 +1,34 @@
-"""What is good moves into the bundle together with its manifest, what is not is deleted, and a kill changes nothing."""
+"""A checkpoint becomes a bundle: what is good moves in together with its manifest, and what is not is deleted."""
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, read_bundle
 from cyclegan_edge.contract import GraphPrecision, Translate
-from cyclegan_edge.errors import BundleError, EngineError, ExportError
+from cyclegan_edge.errors import BundleError, DataError, EngineError, ExportError
+from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.formats import Make, Target
-from cyclegan_edge.export.parity import Pair, Verdict, pairs_of, raise_failed, render_pictures
-from cyclegan_edge.export.pipeline import add_to_bundle, stage_and_check, write_bundle
+from cyclegan_edge.export.parity import (
+    Pair,
+    Verdict,
+    load_pictures,
+    pairs_of,
+    raise_failed,
+    reference_pairs,
+    render_pictures,
+)
+from cyclegan_edge.export.pipeline import add_to_bundle, export_checkpoint, stage_and_check, write_bundle
+from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.files import sha256
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
 FULL, HALF = "generator-fp32.onnx", "generator-fp16.onnx"
 
@@ -195,17 +206,122 @@ def test_nothing_is_added_to_a_bundle_that_was_exported_anew_meanwhile(bundle: B
     assert read_bundle(bundle.folder).manifest.source.step == 2
 
 
-@pytest.mark.parametrize(("case", "kills"), [("new", 50), ("again", 50), ("add", 20), ("replace", 20)])
-def test_a_kill_at_any_change_of_the_disk_leaves_the_old_bundle_or_the_new_one(
-    case: str, kills: int, tmp_path: Path
+@pytest.fixture(scope="module")
+def small(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The export of a checkpoint, in both precisions."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    return export_checkpoint(tiny_checkpoint, folder, ExportConfig(fp16=True))
+
+
+def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(small: Bundle) -> None:
+    manifest = read_bundle(small.folder).manifest
+
+    assert manifest == small.manifest
+    assert (manifest.name, manifest.direction, manifest.size, manifest.source.step) == ("small", "ab", 32, 0)
+    assert manifest.architecture == {
+        "kind": "resnet",
+        "width": 4,
+        "blocks": 1,
+        "dropout": False,
+        "upsampling": "transposed",
+    }
+    assert [artifact.precision for artifact in manifest.artifacts] == ["fp32", "fp16"]
+    assert all(artifact.parity and artifact.parity.images == 4 for artifact in manifest.artifacts)
+    assert names(small.folder) == [
+        HALF, FULL, MANIFEST,
+        "reference-1-translated.png", "reference-1.png",
+        "reference-2-translated.png", "reference-2.png",
+        "reference-3-translated.png", "reference-3.png",
+    ]  # fmt: skip
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    assert OnnxRuntimeBackend(small).run(image).shape == image.shape
+
+
+def test_the_other_direction_is_another_generator(small: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    other = export_checkpoint(tiny_checkpoint, tmp_path / "ba", ExportConfig(direction="ba"), say=lines.append)
+
+    assert other.manifest.artifacts[0].sha256 != small.manifest.artifacts[0].sha256
+    assert other.manifest.direction == "ba"
+    assert lines[0].startswith("Direction ba, comparing on 4 pictures of ")
+
+
+@pytest.mark.usefixtures("other_pytorch")
+def test_a_graph_that_differs_is_not_kept_and_the_old_bundle_stays(
+    small: Bundle, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """The script also checks that what is there verifies, and that the next export leaves nothing else."""
-    script = Path(__file__).parent / "data" / "killed_export.py"
+    folder = shutil.copytree(small.folder, tmp_path / "small")
+    before = (folder / "manifest.json").read_bytes()
 
-    done = subprocess.run([sys.executable, script, tmp_path, case], capture_output=True, text=True, check=False)
+    with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
+        export_checkpoint(tiny_checkpoint, folder, ExportConfig())
 
-    assert done.returncode == 0, done.stderr
-    states = json.loads(done.stdout)
-    assert len(states) > kills
-    assert states == sorted(states, reverse=True), "first the old one, then the new one"
-    assert {*states} == {"old", "new"}
+    assert (folder / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+@pytest.mark.usefixtures("wrong_half")
+def test_whoever_does_not_raise_gets_a_bundle_without_what_failed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    heard: list[Verdict] = []
+
+    bundle = export_checkpoint(tiny_checkpoint, tmp_path / "small", ExportConfig(fp16=True), on_verdict=heard.append)
+
+    assert [(it.file, it.outcome) for it in heard] == [
+        ("generator-fp32.onnx", "good"), ("generator-fp16.onnx", "failed"),
+    ]  # fmt: skip
+    assert [artifact.file for artifact in bundle.manifest.artifacts] == ["generator-fp32.onnx"]
+    assert not (bundle.folder / "generator-fp16.onnx").exists()
+    with pytest.raises(ExportError, match=r"generator-fp16\.onnx differs from PyTorch"):
+        export_checkpoint(tiny_checkpoint, tmp_path / "strict", ExportConfig(fp16=True))
+    assert not (tmp_path / "strict").exists()
+
+
+@pytest.mark.usefixtures("other_pytorch")
+def test_nobody_gets_a_bundle_without_its_float32_graph(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    heard: list[Verdict] = []
+
+    with pytest.raises(ExportError, match=r"generator-fp32\.onnx differs from PyTorch"):
+        export_checkpoint(tiny_checkpoint, tmp_path / "small", ExportConfig(fp16=True), on_verdict=heard.append)
+
+    assert [(it.file, it.outcome) for it in heard] == [("generator-fp32.onnx", "failed")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_three_pictures_and_pytorch_s_translations_travel_with_the_bundle(small: Bundle, tiny_checkpoint: Path) -> None:
+    translate = translate_with(open_generator(tiny_checkpoint, "ab").generator)
+    first, second, _, last = load_pictures(tiny_checkpoint.parents[3] / "scenes" / "testA", size=32, most=4)
+
+    stored = reference_pairs(small)
+
+    for (kept, translated), picture in zip(stored, (first, second, last), strict=True):
+        np.testing.assert_array_equal(kept, picture)
+        np.testing.assert_array_equal(translated, translate(picture[None])[0])
+
+
+def test_pictures_that_are_not_there_are_refused_or_replaced_aloud(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    moved = tmp_path / "moved.pt"
+    torch.save({**content, "config": {**content["config"], "data": str(tmp_path / "gone")}}, moved)
+
+    export_checkpoint(moved, tmp_path / "small", ExportConfig(compare=2), say=lines.append)
+
+    assert "rendered landscapes" in lines[0]
+    with pytest.raises(DataError, match="holds no pictures to compare on"):
+        export_checkpoint(tiny_checkpoint, tmp_path / "other", ExportConfig(pictures=tmp_path / "gone"))
+
+
+def test_the_manifest_is_plain_json_with_the_parity_of_every_graph(small: Bundle) -> None:
+    content = json.loads((small.folder / MANIFEST).read_text())
+
+    assert content["schema"] == 3
+    assert content["artifacts"][0]["parity"]["max_levels"] <= 1
+    assert content["artifacts"][0]["parity"]["bound"] == {"max_levels": 1, "least_psnr_db": 60.0, "least_ssim": 0.999}
+    assert set(content["versions"]) == {"python", "cyclegan-edge", "torch", "onnx", "onnxscript", "onnxruntime"}
+
+
+def test_the_same_checkpoint_gives_the_same_bundle(small: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    again = export_checkpoint(tiny_checkpoint, tmp_path / "again", ExportConfig(fp16=True))
+
+    assert replace(again.manifest, name="small") == small.manifest

@@ -92,7 +92,7 @@ def export(
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
     from cyclegan_edge.backends.tensorrt.build import EngineOptions
-    from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.bundle import MANIFEST, read_bundle
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.export.formats.tensorrt import EngineRequest
 
@@ -116,12 +116,13 @@ def export(
     )
     with verdict_table() as on_verdict:
         if source is not None and (source / MANIFEST).is_file():
-            folder = extend_bundle(source, config, on_verdict)
+            folder, half = extend_bundle(source, config, on_verdict), True
         elif explain and not fp16:
             raise ConfigError("--explain is about an engine; name a bundle that holds one, or add --fp16.")
         else:
             folder = export_run(source, name, config, on_verdict)
-        if fp16:
+            half = read_bundle(folder).artifact("onnx", "fp16") is not None  # else it was out of bounds
+        if fp16 and half:
             build_engines_in(folder, engine, on_verdict)
     if explain:
         explain_engine_of(folder, "fp16" if fp16 else None)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from onnx import TensorProto, helper, numpy_helper
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, read_bundle
 from cyclegan_edge.contract import Batch, GraphPrecision
 from cyclegan_edge.errors import BundleError
+from cyclegan_edge.export import parity
 from cyclegan_edge.export.formats import Target
-from cyclegan_edge.export.parity import pairs_of, raise_failed, render_pictures
+from cyclegan_edge.export.parity import pairs_of, raise_failed
 from cyclegan_edge.export.pipeline import add_to_bundle, write_bundle
 from cyclegan_edge.export.verify_bundle import verify_bundle
 from cyclegan_edge.files import sha256
 
+parity.render_pictures = cache(parity.render_pictures)  # the same every time, and most of the time
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}  # audit events; opening for writing is one too
 
 
@@ -66,7 +69,7 @@ def export(folder: Path, precisions: tuple[GraphPrecision, ...], step: int) -> B
     source = Source(file="step_1.pt", sha256="0" * 64, step=step)
     manifest = Manifest(name="x", direction="ab", size=32, architecture={}, source=source, artifacts=())
     targets = [target(precision, graph(f"step {step}")) for precision in precisions]
-    return write_bundle(folder, manifest, targets, pairs_of(translate, render_pictures(32, 2)), raise_failed)
+    return write_bundle(folder, manifest, targets, pairs_of(translate, parity.render_pictures(32, 2)), raise_failed)
 
 
 def add(folder: Path, remark: str) -> Bundle:
