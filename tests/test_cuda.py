@@ -208,3 +208,70 @@ def test_the_real_runtime_without_a_gpu_answers_in_its_own_words() -> None:
     for deed in (lambda: DeviceBuffer(cuda, 4), lambda: PinnedBuffer(cuda, 4), lambda: Stream(cuda)):
         with pytest.raises(EngineError, match=r"^CUDA's \w+ failed: .*(driver|device)"):
             deed()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_bytes_come_back_plainly_and_from_a_graph() -> None:
+    np.testing.assert_array_equal(round_trip(module.load_cuda()), np.ones(NBYTES, np.uint8))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_graph_reads_what_lies_in_its_memory_when_it_is_launched() -> None:
+    cuda, nbytes = module.load_cuda(), 3 * 256 * 448
+    rng = np.random.default_rng(0)
+    with (
+        Stream(cuda) as stream,
+        PinnedBuffer(cuda, nbytes) as sent,
+        PinnedBuffer(cuda, nbytes) as received,
+        DeviceBuffer(cuda, nbytes) as device,
+    ):
+
+        def enqueue() -> None:
+            stream.copy_to_device(device, sent, nbytes)
+            stream.copy_to_host(received, device, nbytes)
+
+        with stream.capture(enqueue) as graph:
+            for _ in range(5):
+                sent.array[:] = rng.integers(0, 256, nbytes)
+                graph.launch(stream)
+                stream.synchronize()
+                np.testing.assert_array_equal(received.array, sent.array)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_two_streams_copy_at_once_and_mix_nothing_up() -> None:
+    cuda, nbytes = module.load_cuda(), 1 << 22
+    with (
+        Stream(cuda) as first,
+        Stream(cuda) as second,
+        PinnedBuffer(cuda, nbytes) as one,
+        PinnedBuffer(cuda, nbytes) as other,
+        PinnedBuffer(cuda, nbytes) as one_back,
+        PinnedBuffer(cuda, nbytes) as other_back,
+        DeviceBuffer(cuda, nbytes) as near,
+        DeviceBuffer(cuda, nbytes) as far,
+    ):
+        one.array[:], other.array[:] = 1, 2
+        for _ in range(10):
+            for stream, host, device, back in ((first, one, near, one_back), (second, other, far, other_back)):
+                stream.copy_to_device(device, host, nbytes)
+                stream.copy_to_host(back, device, nbytes)
+        first.synchronize()
+        second.synchronize()
+
+        assert (one_back.array == 1).all()
+        assert (other_back.array == 2).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_memory_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(EngineError, match=r"cudaMalloc failed: .*; close other programs on the GPU or use a smaller"):
+        DeviceBuffer(module.load_cuda(), 1 << 45)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_device_says_what_it_is() -> None:
+    cuda = module.load_cuda()
+
+    assert cuda.device_name()
+    assert float(cuda.compute_capability()) >= 5
