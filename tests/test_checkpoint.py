@@ -87,6 +87,19 @@ def test_other_settings_must_give_networks_of_the_same_shapes(tmp_path: Path) ->
         load_checkpoint(path, CPU, small("generator.width=8"))
 
 
+def test_a_checkpoint_with_settings_that_were_retired_since_still_loads(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, small(), new_state(small(), CPU))
+    content = torch.load(path, weights_only=True)
+    content["config"]["objective"]["penalty_weight"] = 10.0
+    content["config"]["speed"] |= {"accumulate": 2, "fused": False}
+    content["config"]["discriminator"]["kind"] = "patch"
+    torch.save(content, path)
+
+    config, state = load_checkpoint(path, CPU)
+
+    assert (config, state.step) == (small(), 0)
+
+
 def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     config = small("output.keep=3")
     state = new_state(config, CPU)

@@ -32,7 +32,7 @@ VALUES: list[Any] = [
 
 
 def take_step(config: TrainConfig, state: TrainState) -> None:
-    execution = resolve(config.speed, CPU, size=32, batch=1, world_size=1, penalty=False)
+    execution = resolve(config.speed, CPU, size=32, batch=1)
     picture = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     Step(state, config.objective, execution)(picture, -picture)
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,9 +24,8 @@ from cyclegan_edge.train.state import new_state
 from cyclegan_edge.train.step import Step
 
 EVERY = 20  # steps between two logged ones
-GANS = get_args(Gan)
-UNDECIDED = {"lsgan": (0.25, 0.25), "vanilla": (math.log(2), math.log(2)), "hinge": (0.0, 1.0), "wgangp": (0.0, 0.0)}
-WON = {"lsgan": (0.98, 0.003), "vanilla": (4.5, 0.01), "hinge": (1.1, 0.0), "wgangp": (9.0, -9.0)}
+UNDECIDED = {"lsgan": (0.25, 0.25), "vanilla": (math.log(2), math.log(2)), "hinge": (0.0, 1.0)}
+WON = {"lsgan": (0.98, 0.003), "vanilla": (4.5, 0.01), "hinge": (1.1, 0.0)}
 
 
 def named(generator: float, discriminator: float) -> dict[str, float]:
@@ -104,22 +103,6 @@ def test_a_discriminator_that_plays_around_a_draw_is_healthy(rng: np.random.Gene
     losses = [named(0.3, d) for d in around(0.25, rng, 0.3, 1000)]
 
     assert told(Diagnostics(), losses) == []
-
-
-def test_the_losses_of_a_critic_have_no_scale_and_are_not_judged() -> None:
-    for generator, discriminator in (*UNDECIDED.values(), *WON.values()):
-        assert told(Diagnostics("wgangp"), [named(generator, discriminator)] * 500) == []
-
-
-@pytest.mark.parametrize("gan", GANS)
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_losses_that_are_not_finite_are_named_at_once(gan: Gan, value: float) -> None:
-    diagnostics = Diagnostics(gan)
-
-    (warning,) = diagnostics.check_losses(7, {**named(0.4, 0.2), "cycle_a": value, "penalty_b": value})
-
-    assert warning.startswith("Step 7: not finite: cycle_a, penalty_b; ")
-    assert "lower learning rate" in warning
 
 
 def test_a_value_that_is_not_finite_does_not_spoil_what_comes_after() -> None:
@@ -203,9 +186,9 @@ def test_a_continued_run_warns_as_an_uninterrupted_one(stop: int, rng: np.random
         return warnings
 
     whole = run(Diagnostics(), 0, len(losses))
-    stopped, continued = Diagnostics(), Diagnostics()
+    stopped = Diagnostics()
     before = run(stopped, 0, stop)
-    continued.load_state_dict(json.loads(json.dumps(stopped.state_dict())))  # plain values
+    continued = Diagnostics(state=json.loads(json.dumps(stopped.state_dict())))  # plain values
     after = run(continued, stop, len(losses))
 
     assert before + after == whole

@@ -139,15 +139,6 @@ def test_directions_share_a_chart_and_charts_come_in_a_fixed_order(run: Path) ->
     assert page.words.count("Dotted: a draw, 0.25") == 2
 
 
-def test_a_critic_is_compared_with_no_draw(run: Path) -> None:
-    (run / "settings.toml").write_text('[objective]\ngan = "wgangp"\n')
-
-    words = Page(write_report(run)).words
-
-    assert "a draw" not in words
-    assert words.count("only its changes mean something") == 2
-
-
 def test_no_identifier_is_on_the_page_twice_and_every_colour_is_the_page_s(run: Path) -> None:
     page = Page(write_report(run))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.schema import from_mapping
-from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.config import RETIRED, TrainConfig
 from cyclegan_edge.train.diagnostics import DiagnosticsState
 from cyclegan_edge.train.replay import ReplayState
 from cyclegan_edge.train.schedule import PlateauState
@@ -102,9 +102,15 @@ def check_content(content: object, path: Path) -> Content:
 
 
 def config_of(content: Content, path: Path) -> TrainConfig:
-    """The settings of a run. Raises CheckpointError when this version does not have them."""
+    """The settings of a run, without those that were retired. Raises CheckpointError for others that are unknown."""
+    kept = {
+        table: {key: item for key, item in value.items() if f"{table}.{key}" not in RETIRED}
+        if isinstance(value, Mapping)
+        else value
+        for table, value in content["config"].items()
+    }
     try:
-        return from_mapping(TrainConfig, content["config"])
+        return from_mapping(TrainConfig, kept)
     except ConfigError as error:
         raise CheckpointError(f"{path} holds settings that this version cannot use ({first_line(error)}).") from error
 

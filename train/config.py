@@ -14,6 +14,8 @@ from cyclegan_edge.train.schedule import ScheduleConfig
 
 Preset = Literal["paper", "short-side"]
 
+RETIRED = ("discriminator.kind", "objective.penalty_weight", "speed.accumulate", "speed.fused")  # of old checkpoints
+
 MAX_SIZE = 1 << 14  # px
 MAX_BATCH = 1 << 12
 
@@ -74,7 +76,7 @@ class TrainConfig:
     seed: int = 0  # of the start, the order, the crops, and the replay buffers
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: CUDA when there is one
     start: InitMethod = "normal"  # distribution of the initial weights
-    start_gain: float = 0.02  # deviation of "normal", gain of "xavier" and "orthogonal"
+    start_gain: float = 0.02  # deviation of "normal", gain of "xavier"
 
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -114,11 +116,6 @@ class TrainConfig:
             raise ConfigError(
                 f"pictures.mode is {self.pictures.mode!r}, whose pictures differ in size, so batch must be 1; "
                 f"it is {self.batch}."
-            )
-        if not self.pictures.crops and self.objective.gan == "wgangp":
-            raise ConfigError(
-                f"objective.gan is 'wgangp', whose penalty compares pictures of one size and so needs crops, but "
-                f"pictures.mode is {self.pictures.mode!r}; choose one that ends in crop."
             )
         if self.pictures.colour_a != self.pictures.colour_b and self.objective.identity_weight:
             raise ConfigError(

@@ -54,22 +54,24 @@ class DiagnosticsState(TypedDict):
 
 
 class Diagnostics:
-    """Observes one run. Restored from its state, it gives the same warnings as if it had never been interrupted."""
+    """Observes one run, and gives the same warnings as if it had never been interrupted.
 
-    def __init__(self, gan: Gan = "lsgan") -> None:
+    `state` is what `state_dict` gave before the interruption.
+    """
+
+    def __init__(self, gan: Gan = "lsgan", state: DiagnosticsState | None = None) -> None:
         self._gan = gan
-        self._means: dict[str, float] = {}
-        self._since: dict[str, list[int]] = {}
-        self._warned: dict[str, int] = {}
-        self._seen: dict[str, list[list[float]]] = {}
+        kept: DiagnosticsState = state or {"means": {}, "since": {}, "warned": {}, "seen": {}}
+        self._means, self._since, self._warned, self._seen = (
+            dict(kept["means"]),
+            dict(kept["since"]),
+            dict(kept["warned"]),
+            dict(kept["seen"]),
+        )
 
     def check_losses(self, step: int, losses: Mapping[str, float]) -> list[str]:
-        """Warnings after a logged step. Unknown names are only checked to be finite."""
-        return [
-            *self._not_finite(step, losses),
-            *self._contest(step, losses, "ab", judge="b"),
-            *self._contest(step, losses, "ba", judge="a"),
-        ]
+        """Warnings after a logged step; non-finite losses are the loop's own matter."""
+        return [*self._contest(step, losses, "ab", judge="b"), *self._contest(step, losses, "ba", judge="a")]
 
     def check_pictures(self, step: int, direction: Direction, real: Tensor, fake: Tensor) -> list[str]:
         """Warnings after a sample step; `fake` is what became of `real` in that direction."""
@@ -86,30 +88,13 @@ class Diagnostics:
         """Everything that decides the next warnings."""
         return {
             "means": dict(self._means),
-            "since": {name: list(since) for name, since in self._since.items()},
+            "since": dict(self._since),
             "warned": dict(self._warned),
-            "seen": {name: list(pictures) for name, pictures in self._seen.items()},
+            "seen": dict(self._seen),
         }
-
-    def load_state_dict(self, state: DiagnosticsState) -> None:
-        """Go on where `state_dict` was taken."""
-        self._means, self._warned = dict(state["means"]), dict(state["warned"])
-        self._since = {name: list(since) for name, since in state["since"].items()}
-        self._seen = {name: list(pictures) for name, pictures in state["seen"].items()}
-
-    def _not_finite(self, step: int, losses: Mapping[str, float]) -> Iterator[str]:
-        broken = [name for name, value in losses.items() if not math.isfinite(value)]
-        if broken and self._may_warn("not_finite", step):
-            yield (
-                f"Step {step}: not finite: {', '.join(broken)}; this usually means a learning rate that is too high, "
-                f"or half precision that overflowed, and the weights may be lost: go back to an earlier checkpoint, "
-                f"and start again with a lower learning rate when it returns."
-            )
 
     def _contest(self, step: int, losses: Mapping[str, float], direction: Direction, *, judge: str) -> Iterator[str]:
         """Whether the discriminator that judges a direction has won, or answers the same to everything."""
-        if self._gan == "wgangp":  # a critic's losses have no scale that shows either
-            return
         generator, discriminator = losses.get(f"gan_{direction}"), losses.get(f"discriminator_{judge}")
         if generator is None or discriminator is None or not math.isfinite(generator + discriminator):
             return

@@ -2,15 +2,15 @@
 
 resolve          turns every "auto" into what suits the device, so that a run can print it and a benchmark name it
 prepare_network  memory layout, norms, checkpointing and torch.compile of one network
-Executor         runs a forward pass of step.py with its backward pass: autocast, CUDA graph, accumulation, DDP
+Executor         runs a forward pass of step.py with its backward pass: autocast, CUDA graph, DDP
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,22 +33,15 @@ class ExecutionConfig:
 
     precision: TrainPrecision = "auto"  # of the convolutions. auto: bf16 where the device has it, else fp32
     batched: bool = True  # pictures that meet the same network share one pass
-    fused: bool = True  # Adam in one kernel
     channels_last: Switch = "auto"  # auto: on CUDA
     compile: Switch = "auto"  # torch.compile of the networks. auto: on CUDA, where Triton can run
     cuda_graphs: Switch = "auto"  # capture both passes and replay them. auto: on CUDA, up to batch 4
     checkpointing: Switch = "auto"  # compute activations again instead of keeping them. auto: from 512 px on
-    accumulate: int = 1  # parts that a batch is computed in, one after the other; less memory, the same result
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ConfigError(f"speed.accumulate is {self.accumulate}, expected at least 1.")
 
 
 PLAIN = ExecutionConfig(
     precision="fp32",
     batched=False,
-    fused=False,
     channels_last="off",
     compile="off",
     cuda_graphs="off",
@@ -58,16 +51,14 @@ PLAIN = ExecutionConfig(
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A ExecutionConfig with nothing left open."""
+    """An ExecutionConfig with nothing left open."""
 
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     batched: bool
-    fused: bool
     channels_last: bool
     compile: bool
     cuda_graphs: bool
     checkpointing: bool
-    accumulate: int
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Inside, convolutions compute in half precision if `precision` says so."""
@@ -75,61 +66,47 @@ class Execution:
         return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
     def __str__(self) -> str:
-        names: list[str] = [self.precision]
-        names += [name for name in ("channels_last", "compile", "cuda_graphs", "checkpointing") if getattr(self, name)]
-        return ", ".join(names + ([f"accumulate {self.accumulate}"] if self.accumulate > 1 else []))
+        switches = ("channels_last", "compile", "cuda_graphs", "checkpointing")
+        return ", ".join([self.precision, *(name for name in switches if getattr(self, name))])
 
 
-def resolve(
-    config: ExecutionConfig, device: torch.device, *, size: int, batch: int, world_size: int = 1, penalty: bool = False
-) -> Execution:
-    """What `config` means on `device` for `batch` crops of `size` px in this process.
+def resolve(config: ExecutionConfig, device: torch.device, *, size: int, batch: int, world_size: int = 1) -> Execution:
+    """What `config` means on `device` for `batch` crops of `size` px in this process, one of `world_size`.
 
-    `world_size` is the number of processes; `penalty` says that the objective has a gradient penalty, whose second
-    derivative torch.compile does not have. Raises ConfigError for what the device or the other settings rule out.
+    Raises ConfigError for what the device or the other settings rule out.
     """
     cuda = device.type == "cuda"
     checkpointing = _on(config.checkpointing, auto=size >= CHECKPOINT_FROM)
     reasons = {  # why a graph cannot be captured
         "it needs a CUDA device": not cuda,
         "several processes exchange gradients in between": world_size > 1,
-        "a batch in parts adds gradients up": config.accumulate > 1,
         "checkpointing decides at every step what to recompute": checkpointing,
-        "a gradient penalty changes the graph": penalty,
         "precision fp16 may skip steps": config.precision == "fp16",
     }
     hindrances = [reason for reason, applies in reasons.items() if applies]
     if config.cuda_graphs == "on" and hindrances:
         raise ConfigError(f"speed.cuda_graphs is 'on', but {hindrances[0]}; set it to 'auto' or 'off'.")
-    if config.compile == "on" and penalty:
-        raise ConfigError("speed.compile is 'on', but objective.gan=wgangp needs a second derivative; set it to 'off'.")
-    if batch % config.accumulate:
-        raise ConfigError(
-            f"speed.accumulate is {config.accumulate}, but {batch} pairs cannot be cut into so many equal parts."
-        )
     return Execution(
         precision=_precision(config.precision, device),
         batched=config.batched,
-        fused=config.fused,
         channels_last=_on(config.channels_last, auto=cuda),
-        compile=_on(config.compile, auto=cuda and not penalty and _can_compile()),
+        compile=_on(config.compile, auto=cuda and _can_compile()),
         cuda_graphs=_on(config.cuda_graphs, auto=not hindrances and batch <= 4),
         checkpointing=checkpointing,
-        accumulate=config.accumulate,
     )
 
 
-def prepare_network(networks: nn.Module, execution: Execution) -> None:
-    """Set the memory layout, the norms and the compilation of a network; the values of its weights stay the same."""
+def prepare_network(network: nn.Module, execution: Execution) -> None:
+    """Set the memory layout, the norms and the compilation of a network; its weights stay the same."""
     if execution.channels_last:
-        networks.to(memory_format=torch.channels_last)
-    for module in networks.modules():
+        network.to(memory_format=torch.channels_last)
+    for module in network.modules():
         if isinstance(module, InstanceNorm):
-            module.decomposed = execution.compile or (execution.channels_last and next(networks.parameters()).is_cuda)
+            module.decomposed = execution.compile or (execution.channels_last and next(network.parameters()).is_cuda)
         if isinstance(module, ResnetGenerator):
             module.checkpointing = execution.checkpointing
     if execution.compile:
-        networks.compile(dynamic=False)
+        network.compile(dynamic=False)
 
 
 def allow_tf32(execution: Execution) -> None:
@@ -150,6 +127,8 @@ def apply_to_both(network: nn.Module, one: Tensor, other: Tensor, *, batched: bo
 
 class PassResult(Protocol):
     """A named tuple of tensors: 0-d losses, which are means over the batch, and (N, C, S, S) pictures."""
+
+    def __init__(self, *values: Tensor) -> None: ...
 
     @property
     def total(self) -> Tensor:
@@ -183,42 +162,23 @@ class Executor(Generic[Result]):
         self._run = graphed or self._forward_backward
 
     def __call__(self, *batches: Tensor) -> Result:
-        """The result without gradient, in float32: losses averaged over the parts of the batch, pictures joined."""
-        parts = list(zip(*(batch.chunk(self._execution.accumulate) for batch in batches), strict=True))
+        """The result without gradient, in float32; a CUDA graph overwrites it in the next call."""
         if not self._execution.cuda_graphs:  # a graph overwrites the gradients of its last replay
             self._optimiser.zero_grad(set_to_none=True)
-        with self._without_gradient_exchange():
-            results = [self._run(*part) for part in parts[:-1]]
-        return _merged([*results, self._run(*parts[-1])])
+        return self._run(*batches)
 
     def _forward_backward(self, *inputs: Tensor) -> Result:
         if self._execution.channels_last:
             inputs = tuple(one.to(memory_format=torch.channels_last) for one in inputs)
         with self._execution.autocast(self._device):
             result: Result = self._module(*inputs)
-        self._scaler.scale(result.total / self._execution.accumulate).backward()  # type: ignore[no-untyped-call]
-        return _like(result, (value.detach().float() for value in result))
-
-    def _without_gradient_exchange(self) -> AbstractContextManager[Any]:
-        """Inside, gradients of several processes add up locally; the next backward pass outside exchanges them."""
-        return self._module.no_sync() if isinstance(self._module, DistributedDataParallel) else nullcontext()
+        self._scaler.scale(result.total).backward()  # type: ignore[no-untyped-call]
+        return type(result)(*(value.detach().float() for value in result))
 
 
 def _distributed(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     device_ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-def _merged(results: list[Result]) -> Result:
-    columns = zip(*results, strict=True)
-    merged = (torch.stack(values).mean() if values[0].ndim == 0 else torch.cat(values) for values in columns)
-    return _like(results[0], merged)
-
-
-def _like(result: Result, values: Iterable[Tensor]) -> Result:
-    """The same named tuple with other values."""
-    make = cast("Any", type(result))
-    return cast("Result", make(*values))
 
 
 def _on(switch: Switch, *, auto: bool) -> bool:

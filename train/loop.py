@@ -64,7 +64,6 @@ def choose_execution(config: TrainConfig, group: ProcessGroup | None = None) -> 
         size=config.size,
         batch=config.batch // count,
         world_size=count,
-        penalty=config.objective.gan == "wgangp",
     )
 
 

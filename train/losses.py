@@ -7,13 +7,11 @@
     lsgan       (score - 1)^2                     (score - 1)^2, score^2              Mao et al. 2017
     vanilla     -log sigmoid(score)               -log sigmoid, -log(1 - sigmoid)     Goodfellow et al. 2014
     hinge       -score                            max(0, 1 - score), max(0, 1 + score)  Lim and Ye 2017
-    wgangp      -score                            -score, score; gradient penalty     Gulrajani et al. 2017
 
 Each loss is a 0-d float32 tensor, the mean over all elements, whatever floating type came in. Raises nothing: the
 caller has the shapes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +21,7 @@ from torch.nn import functional
 
 from cyclegan_edge.errors import ConfigError
 
-Gan = Literal["lsgan", "vanilla", "hinge", "wgangp"]
+Gan = Literal["lsgan", "vanilla", "hinge"]
 Patches = Literal["map", "mean"]
 Augmentation = Literal[
     "none", "colour", "translation", "cutout", "colour+translation", "translation+cutout", "colour+translation+cutout"
@@ -39,12 +37,11 @@ class ObjectiveConfig:
     cycle_weight_a: float = 10.0  # lambda of eq. (3), for A -> B -> A
     cycle_weight_b: float = 10.0  # the same for B -> A -> B
     identity_weight: float = 5.0  # section 5.2: 0.5 lambda; 0 turns it off
-    penalty_weight: float = 10.0  # of the gradient penalty of "wgangp"
     pool: int = 50  # generated pictures each replay buffer keeps; 0 turns it off
     augment: Augmentation = "none"  # DiffAugment of all that the discriminators see, against overfitting small sets
 
     def __post_init__(self) -> None:
-        for name in ("cycle_weight_a", "cycle_weight_b", "identity_weight", "penalty_weight", "pool"):
+        for name in ("cycle_weight_a", "cycle_weight_b", "identity_weight", "pool"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ConfigError(f"objective.{name} is {getattr(self, name)}, expected 0 or more.")
 
@@ -57,7 +54,7 @@ def generator_gan_loss(score_of_fake: Tensor, gan: Gan = "lsgan") -> Tensor:
             return functional.mse_loss(score_of_fake, torch.ones_like(score_of_fake))
         case "vanilla":
             return functional.softplus(-score_of_fake).mean()
-        case "hinge" | "wgangp":
+        case "hinge":
             return -score_of_fake.mean()
 
 
@@ -71,23 +68,11 @@ def discriminator_gan_loss(score_of_real: Tensor, score_of_fake: Tensor, gan: Ga
             return 0.5 * (functional.softplus(-score_of_real).mean() + functional.softplus(score_of_fake).mean())
         case "hinge":
             return 0.5 * (functional.relu(1.0 - score_of_real).mean() + functional.relu(1.0 + score_of_fake).mean())
-        case "wgangp":
-            return 0.5 * (score_of_fake.mean() - score_of_real.mean())
 
 
 def pooled(score: Tensor, patches: Patches) -> Tensor:
     """The scores that enter the loss, float32: all of them, or their mean per picture."""
     return score.float() if patches == "map" else score.float().mean(dim=(1, 2, 3))
-
-
-def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """(|gradient of the score at a random point between real and fake| - 1)^2 (Gulrajani et al. 2017, eq. 3)."""
-    between = torch.rand(len(real), 1, 1, 1, device=real.device)
-    points = (between * real + (1.0 - between) * fake).detach().requires_grad_()
-    with torch.autocast(real.device.type, enabled=False):  # second derivatives in half precision are mostly noise
-        (slope,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
-    norm: Tensor = slope.flatten(1).norm(dim=1)
-    return (norm - 1.0).square().mean()
 
 
 def cycle_loss(cycled: Tensor, real: Tensor) -> Tensor:

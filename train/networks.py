@@ -5,7 +5,7 @@
 
 - ResNet generator: reflection padding, InstanceNorm without affine, no ReLU after a residual sum.
 - U-Net generator: 4x4 kernels, halved to 1x1 at the size in its name, a skip connection at every level.
-- PatchGAN: 4x4 kernels, zero padding, 70x70 receptive field with 3 layers. PixelGAN: the same with 1x1 kernels.
+- PatchGAN: 4x4 kernels, zero padding, 70x70 receptive field with 3 layers.
 - InstanceNorm in float32 whatever the convolutions compute in.
 - `model.N` keys are those of the reference, so its weights load one to one.
 """
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cyclegan_edge.errors import ConfigError
 
-InitMethod = Literal["normal", "xavier", "kaiming", "orthogonal"]
+InitMethod = Literal["normal", "xavier"]
 
 MAX_WIDTH = 4096  # channels of a first layer
 MAX_BLOCKS = 256
@@ -58,9 +58,8 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """Shape of a discriminator: 2,764,737 parameters as it stands."""
 
-    kind: Literal["patch", "pixel"] = "patch"  # "pixel" judges every pixel alone
     width: int = 64  # channels of the first layer (ndf)
-    layers: int = 3  # stride-2 layers of "patch"; 3 gives the 70x70 PatchGAN
+    layers: int = 3  # of stride 2; 3 gives the 70x70 PatchGAN
 
     def __post_init__(self) -> None:
         for name, most in (("width", MAX_WIDTH), ("layers", MAX_LAYERS)):
@@ -70,7 +69,7 @@ class DiscriminatorConfig:
     @property
     def smallest(self) -> int:
         """px: side of the smallest picture that leaves a patch to score."""
-        return 1 if self.kind == "pixel" else 2 ** (self.layers + 2)
+        return 1 << (self.layers + 2)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -223,25 +222,6 @@ class PatchDiscriminator(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
-class PixelDiscriminator(nn.Module):
-    """One score per pixel, from that pixel and the norm's statistics alone."""
-
-    def __init__(self, config: DiscriminatorConfig, in_channels: int = 3) -> None:
-        super().__init__()
-        self.net = nn.Sequential(  # the reference's name here
-            nn.Conv2d(in_channels, config.width, 1),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(config.width, 2 * config.width, 1),
-            InstanceNorm(2 * config.width),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(2 * config.width, 1, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) in -1..1 -> (N, 1, H, W) raw scores."""
-        return self.net(x)  # type: ignore[no-any-return]
-
-
 def new_generator(config: GeneratorConfig, in_channels: int = 3, out_channels: int = 3) -> nn.Module:
     """The generator that `config` describes, with torch's own initial weights."""
     match config.kind:
@@ -251,38 +231,21 @@ def new_generator(config: GeneratorConfig, in_channels: int = 3, out_channels: i
             return UnetGenerator(config, in_channels, out_channels)
 
 
-def new_discriminator(config: DiscriminatorConfig, in_channels: int = 3) -> nn.Module:
-    """The discriminator that `config` describes, with torch's own initial weights."""
-    match config.kind:
-        case "patch":
-            return PatchDiscriminator(config, in_channels)
-        case "pixel":
-            return PixelDiscriminator(config, in_channels)
-
-
 def init_weights(
     network: nn.Module, generator: torch.Generator, method: InitMethod = "normal", gain: float = 0.02
 ) -> None:
     """Initialise every convolution's weight by `method` and its bias to 0, in the order of the layers.
 
-    `gain` is the standard deviation of "normal" (0.02 in the paper) and the gain of "xavier" and "orthogonal"."""
+    `gain` is the standard deviation of "normal" (0.02 in the paper) and the gain of "xavier"."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            _fill(module.weight, method, gain, generator)
+            match method:
+                case "normal":
+                    nn.init.normal_(module.weight, 0.0, gain, generator=generator)
+                case "xavier":
+                    nn.init.xavier_normal_(module.weight, gain, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _fill(weight: Tensor, method: InitMethod, gain: float, generator: torch.Generator) -> None:
-    match method:
-        case "normal":
-            nn.init.normal_(weight, 0.0, gain, generator=generator)
-        case "xavier":
-            nn.init.xavier_normal_(weight, gain, generator=generator)
-        case "kaiming":
-            nn.init.kaiming_normal_(weight, a=0, mode="fan_in", generator=generator)
-        case "orthogonal":
-            nn.init.orthogonal_(weight, gain, generator=generator)
 
 
 def _upsample(channels: int, fewer: int, upsampling: Literal["transposed", "resize"]) -> nn.Module:

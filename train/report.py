@@ -152,8 +152,6 @@ def _groups(curves: Mapping[str, Curve], gan: str) -> dict[str, list[dict[str, o
     for stem in [*(tag for tag in _CHARTS if tag in shared), *sorted(shared.keys() - _CHARTS.keys())]:
         group, _, name = stem.rpartition("/")
         title, note = _CHARTS.get(stem, (name.replace("_", " "), ""))
-        if gan == "wgangp" and stem in _CONTESTS:
-            note = "A critic's score has no scale: only its changes mean something."
         mark = dict(zip(_CONTESTS, _DRAWS.get(gan, ()), strict=False)).get(stem)
         chart = _chart(shared[stem], mark, noisy=group in ("loss", "gradient_norm"))
         groups.setdefault(group, []).append({"title": title, "note": note, **chart})

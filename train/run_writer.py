@@ -41,9 +41,7 @@ class RunWriter:
         self._run, self._config, self._state = run, config, state
         self._validator = Validator(config, device) if config.output.evaluate_every else None
         self._sheet = SampleSheet(config, pairs)
-        self._diagnostics = Diagnostics(config.objective.gan)
-        if state.diagnostics is not None:
-            self._diagnostics.load_state_dict(state.diagnostics)
+        self._diagnostics = Diagnostics(config.objective.gan, state.diagnostics)
         run.mkdir(parents=True, exist_ok=True)
         with atomic_file(run / "settings.toml") as partial:
             partial.write_text(to_toml(config), encoding="utf-8")

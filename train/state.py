@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.diagnostics import DiagnosticsState
-from cyclegan_edge.train.networks import init_weights, new_discriminator, new_generator
+from cyclegan_edge.train.networks import PatchDiscriminator, init_weights, new_generator
 from cyclegan_edge.train.replay import ReplayBuffer
 from cyclegan_edge.train.schedule import Plateau
 
@@ -89,8 +89,8 @@ def new_networks(config: TrainConfig) -> Networks:
     return Networks(
         new_generator(config.generator, channels_a, channels_b),
         new_generator(config.generator, channels_b, channels_a),
-        new_discriminator(config.discriminator, channels_a),
-        new_discriminator(config.discriminator, channels_b),
+        PatchDiscriminator(config.discriminator, channels_a),
+        PatchDiscriminator(config.discriminator, channels_b),
     )
 
 
@@ -129,6 +129,4 @@ def _averages(networks: Networks, decay: float) -> Averages | None:
 def _adam(config: TrainConfig, *networks: nn.Module) -> torch.optim.Adam:
     parameters = [parameter for network in networks for parameter in network.parameters()]
     settings = config.optimiser
-    return torch.optim.Adam(
-        parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=config.speed.fused
-    )
+    return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)

@@ -23,7 +23,6 @@ from cyclegan_edge.train.losses import (
     cycle_loss,
     discriminator_gan_loss,
     generator_gan_loss,
-    gradient_penalty,
     identity_loss,
     pooled,
 )
@@ -130,10 +129,7 @@ class DiscriminatorPass(nn.Module):
         objective = self._objective
         scores = apply_to_both(discriminator, real, fake, batched=self._batched)
         score_of_real, score_of_fake = (pooled(score, objective.patches) for score in scores)
-        loss = discriminator_gan_loss(score_of_real, score_of_fake, objective.gan)
-        if objective.gan == "wgangp":
-            loss = loss + objective.penalty_weight * gradient_penalty(discriminator, real, fake)
-        return loss
+        return discriminator_gan_loss(score_of_real, score_of_fake, objective.gan)
 
 
 class Step:
