@@ -55,7 +55,7 @@ def test_a_sound_folder_has_counts_sizes_and_nothing_to_fix(data: Path) -> None:
 
 def test_damaged_files_are_named_with_the_reason_and_truncated_ones_are_told_apart(data: Path) -> None:
     whole = (data / "trainA" / "0.png").read_bytes()
-    (data / "trainA" / "cut.png").write_bytes(whole[:-20])
+    (data / "trainA" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (data / "trainA" / "text.jpg").write_bytes(b"no picture")
 
     folder = folder_of(data, "trainA")
@@ -201,6 +201,6 @@ def test_horse2zebra_has_one_leak_and_pairs_of_equal_pictures(test_data: Path) -
     found = check(test_data / "horse2zebra")
 
     assert [len(folder.pictures) for folder in found.folders] == [1067, 1334, 120, 140]
-    assert [len(folder.grey) for folder in found.folders] == [8, 61, 0, 5]
+    assert [len(folder.grey) for folder in found.folders] == [7, 59, 0, 5]  # and three that a profile tints
     assert [[path.name for path in group] for group in found.leaks] == [["n02381460_3811.jpg", "n02381460_1160.jpg"]]
     assert len(found.duplicates) == 24

@@ -1,6 +1,7 @@
 """The command `cyclegan-edge`. Each command lives in its own file; `main` is the one place where errors become text."""
 
 import sys
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -78,6 +79,7 @@ app.add_typer(bench, name="bench")
 
 def main() -> None:
     """Run the command line; a CycleGanEdgeError becomes one sentence on stderr and exit code 1."""
+    warnings.filterwarnings("ignore", module="PIL")  # what matters of a picture is in our own sentences
     try:
         app()
     except CycleGanEdgeError as error:

@@ -9,8 +9,8 @@ import time
 from typing import NamedTuple
 
 import cv2
-import imagesize
 import numpy as np
+from PIL import Image
 
 from cyclegan_edge.contract import Size
 from cyclegan_edge.video.frames import Clock, Frame
@@ -76,7 +76,7 @@ def _is_decodable(jpeg: bytes) -> bool:
     if len(jpeg) > MAX_BYTES or not jpeg.startswith(b"\xff\xd8\xff"):
         return False
     try:
-        width, height = imagesize.get(io.BytesIO(jpeg))
+        width, height = Image.open(io.BytesIO(jpeg), formats=["JPEG"]).size
     except Exception:  # a header that lies can raise anything there
         return False
     return bool(8 <= width <= MAX_SIDE and 8 <= height <= MAX_SIDE)

@@ -67,6 +67,6 @@ class PictureCache:
 
 
 def _identity(path: Path) -> str:
-    """Another name, time or size is another picture."""
+    """Another name, time or size is another picture; "sRGB" tells them from those kept without their profiles."""
     stat = path.stat()
-    return hashlib.sha256(f"{path.resolve()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()
+    return hashlib.sha256(f"sRGB\0{path.resolve()}\0{stat.st_mtime_ns}\0{stat.st_size}".encode()).hexdigest()
