@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 
 from cyclegan_edge.backends import open_backend
-from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.backends.base import EngineName, as_batch
 from cyclegan_edge.bundle import Artifact, Bound, Bundle, FormatName, Parity
 from cyclegan_edge.contract import TENSORS, Batch, Interface, Picture, Precision, Translate, to_levels, to_signal
-from cyclegan_edge.errors import BundleError, ExportError
+from cyclegan_edge.errors import BundleError, EngineError, ExportError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import MAX_PSNR, ssim
 from cyclegan_edge.preprocess import resize
@@ -129,7 +129,7 @@ def ort_runner(path: Path, interface: Interface = "rgb") -> Translate:
 
     Raises EngineError when ONNX Runtime refuses the graph.
     """
-    from cyclegan_edge.backends.onnxruntime import open_session
+    from cyclegan_edge.backends.onnxruntime import open_session, run_session
 
     session = open_session(path)
     entry, result = TENSORS[interface]
@@ -137,13 +137,15 @@ def ort_runner(path: Path, interface: Interface = "rgb") -> Translate:
     def translate(images: Batch) -> Batch:
         match interface:
             case "rgb":
-                return np.asarray(session.run([result], {entry: images})[0], np.uint8)
+                return as_batch(run_session(session, result, {entry: images}), images, path.name)
             case "bgr":
-                (made,) = session.run([result], {entry: np.ascontiguousarray(images[..., ::-1])})
-                return np.ascontiguousarray(made[..., ::-1])
+                made = run_session(session, result, {entry: np.ascontiguousarray(images[..., ::-1])})
+                return np.ascontiguousarray(as_batch(made, images, path.name)[..., ::-1])
             case "float":
                 signal = np.ascontiguousarray(to_signal(images.astype(np.float32)).transpose(0, 3, 1, 2))
-                (made,) = session.run([result], {entry: signal})
+                made = np.asarray(run_session(session, result, {entry: signal}))
+                if made.shape != signal.shape or not np.isfinite(made).all():
+                    raise EngineError(f"{path.name} made {made.shape} of {signal.shape}, or what is not finite.")
                 return np.ascontiguousarray(to_levels(made).transpose(0, 2, 3, 1).astype(np.uint8))
 
     return translate

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from cyclegan_edge.bundle import FormatName
 from cyclegan_edge.contract import Batch
+from cyclegan_edge.errors import EngineError
 
 EngineName = Literal[
     "auto", "tensorrt", "tensorrt-rtx", "onnx-tensorrt", "onnx-cuda", "ncnn", "openvino", "onnxruntime"
@@ -46,6 +49,17 @@ def run_many(backend: Backend, batches: Iterable[Batch]) -> Iterator[Batch]:
     It may read a few batches ahead. An error of a batch comes after the results of those before it.
     """
     return backend.run_many(batches) if isinstance(backend, Pipelined) else map(backend.run, batches)
+
+
+def as_batch(made: object, images: Batch, engine: str) -> Batch:
+    """What `engine` made of `images`. Raises EngineError when it is not a batch of the same shape."""
+    translated = np.asarray(made)
+    if translated.shape != images.shape or translated.dtype != np.uint8:
+        raise EngineError(
+            f"{engine} made {translated.dtype} {translated.shape} of uint8 {images.shape}, expected the same shape and "
+            f"type; export the model again."
+        )
+    return translated
 
 
 def format_of(engine: EngineName) -> FormatName:

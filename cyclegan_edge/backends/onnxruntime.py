@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
-from cyclegan_edge.backends.base import INSTALL
+from cyclegan_edge.backends.base import INSTALL, as_batch
+from cyclegan_edge.backends.onnx_graph import check_graph
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
@@ -61,13 +62,18 @@ class OnnxRuntimeBackend:
     def run(self, images: Batch) -> Batch:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
         check_batch(images, self._multiple)
-        try:
-            (translated,) = self._session.run([TRANSLATED], {IMAGE: images})
-        except Exception as error:
-            raise EngineError(
-                f"ONNX Runtime could not translate a batch of shape {images.shape} ({first_line(error)})."
-            ) from error
-        return np.asarray(translated, dtype=np.uint8)
+        return as_batch(run_session(self._session, TRANSLATED, {IMAGE: images}), images, self.name)
+
+
+def run_session(session: onnxruntime.InferenceSession, wanted: str, given: dict[str, npt.NDArray[Any]]) -> Any:
+    """What the tensor `wanted` becomes of those that are `given`. Raises EngineError."""
+    try:
+        return session.run([wanted], given)[0]
+    except Exception as error:
+        shapes = ", ".join(str(array.shape) for array in given.values())
+        raise EngineError(
+            f"ONNX Runtime could not translate a batch of shape {shapes} ({first_line(error)})."
+        ) from error
 
 
 def open_session(
@@ -77,6 +83,7 @@ def open_session(
     version, wanted = onnxruntime.__version__, _PROVIDERS[provider]
     if wanted.name not in onnxruntime.get_available_providers():
         raise EngineError(f"This ONNX Runtime {version} is not built for {wanted.title}; `{INSTALL['onnx-cuda']}`.")
+    check_graph(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))

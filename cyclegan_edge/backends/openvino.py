@@ -5,6 +5,8 @@ import os
 import numpy as np
 import openvino
 
+from cyclegan_edge.backends.base import as_batch
+from cyclegan_edge.backends.onnx_graph import check_graph
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
 from cyclegan_edge.errors import BundleError, EngineError
@@ -39,6 +41,7 @@ class OpenvinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         version = openvino.__version__.split("-")[0]
+        check_graph(path)
         try:
             self._model = core.compile_model(path, "CPU", config)
         except Exception as error:  # openvino raises bare RuntimeErrors
@@ -56,7 +59,7 @@ class OpenvinoBackend:
             raise EngineError(
                 f"OpenVINO could not translate a batch of shape {images.shape} ({_last_line(error)})."
             ) from error
-        return np.array(translated, dtype=np.uint8)  # a copy: OpenVINO reuses its buffer
+        return as_batch(np.array(translated), images, self.name)  # a copy: OpenVINO reuses its buffer
 
 
 def _last_line(error: Exception) -> str:  # above it stand source files of OpenVINO

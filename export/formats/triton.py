@@ -24,11 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime
-
+from cyclegan_edge.backends.onnxruntime import open_session
 from cyclegan_edge.bundle import Artifact, Bundle, read_bundle
 from cyclegan_edge.contract import IMAGE, TRANSLATED
-from cyclegan_edge.errors import ExportError, first_line
+from cyclegan_edge.errors import ExportError
 from cyclegan_edge.files import atomic_file, atomic_folder, sha256
 
 CONFIG = "config.pbtxt"
@@ -140,13 +139,7 @@ def _model(bundle: Bundle, artifact: Artifact, say: Callable[[str], None]) -> Tr
 
 def _graph_shape(path: Path) -> tuple[int, int, int, int] | None:
     """The shape of both tensors of an ONNX graph, -1 where it is free; None when they are not ours."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is only looked at
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ExportError(f"ONNX Runtime refuses {path} ({first_line(error)}); export the model again.") from error
+    session = open_session(path, threads=1)
     tensors = [*session.get_inputs(), *session.get_outputs()]
     if [(it.name, it.type) for it in tensors] != [(IMAGE, "tensor(uint8)"), (TRANSLATED, "tensor(uint8)")]:
         return None
