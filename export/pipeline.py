@@ -7,9 +7,10 @@ What is made lies in a stage inside the bundle's folder until its manifest is co
 moment the bundle is the old one or the new one (`cyclegan_edge.commit`). Adding a file needs no torch.
 """
 
+import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
@@ -88,7 +89,7 @@ def write_bundle(
     folder: Path, manifest: Manifest, targets: Iterable[Target], pairs: Sequence[Pair], on_verdict: OnVerdict
 ) -> Bundle:
     """Make a bundle of `manifest`, of the targets that are good, and of some of the pairs; see `export_checkpoint`."""
-    with open_stage(folder) as stage:
+    with _stage_in(folder) as stage:
         bundle = Bundle(stage, manifest)
         for target in targets:
             bundle = stage_and_check(bundle, target, pairs, stage, on_verdict)
@@ -102,7 +103,7 @@ def add_to_bundle(bundle: Bundle, targets: Iterable[Target], on_verdict: OnVerdi
     Raises BundleError when the bundle is damaged, or was exported anew meanwhile, and what `on_verdict` raises.
     """
     pairs = fallback_pairs(bundle)
-    with open_stage(bundle.folder) as stage:
+    with _stage_in(bundle.folder) as stage:
         grown = bundle
         for target in targets:
             grown = stage_and_check(grown, target, pairs, stage, on_verdict)
@@ -117,6 +118,19 @@ def add_to_bundle(bundle: Bundle, targets: Iterable[Target], on_verdict: OnVerdi
             return now.manifest
 
         return _commit(stage, merged) if added else bundle
+
+
+@contextlib.contextmanager
+def _stage_in(folder: Path) -> Iterator[Path]:
+    """`open_stage`, with a full disk and missing rights as a sentence."""
+    try:
+        with open_stage(folder) as stage:
+            yield stage
+    except OSError as error:
+        raise ExportError(
+            f"{folder} cannot be written ({error.strerror or error}); what was there has stayed. Check its rights and "
+            f"the free space, then export again."
+        ) from error
 
 
 def stage_and_check(

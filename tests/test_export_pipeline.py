@@ -171,6 +171,19 @@ def test_what_an_older_export_left_is_deleted_and_what_a_person_put_there_stays(
     assert names(bundle.folder) == [HALF, FULL, MANIFEST, "notes.txt"]
 
 
+def test_a_full_disk_is_a_sentence_and_the_bundle_stays(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {name: (bundle.folder / name).read_bytes() for name in names(bundle.folder)}
+    monkeypatch.setattr("os.fsync", full)
+
+    with pytest.raises(ExportError, match=r"cannot be written \(No space left on device\); what was there has stayed"):
+        add_to_bundle(bundle, [target()])
+
+    assert {name: (bundle.folder / name).read_bytes() for name in names(bundle.folder)} == before
+
+
 def test_two_additions_at_once_both_stay(bundle: Bundle) -> None:
     both_made = threading.Barrier(2, timeout=60)
 
