@@ -370,7 +370,7 @@ def soak(minutes: float) -> Iterator[Row]:
         engine = Translator(StandIn(20), size=256)
         from cyclegan_edge.web.server import open_page
 
-        recorder = Recorder(Path(folder) / "clip.mp4", fps=30, segment=60.0)
+        recorder = Recorder(Path(folder) / "clip.mp4", fps=30, segment=600.0)
         with (
             open_page("127.0.0.1", 0, about={"model": "x"}, stats=timings.recent) as served,
             open_recording(recorder) as recording,
@@ -405,7 +405,7 @@ def soak(minutes: float) -> Iterator[Row]:
         return
     grown = last[0] - first[0]
     yield Row(
-        f"{minutes:g} minutes at 720p, two watchers, segments of a minute",
+        f"{minutes:g} minutes at 720p, two watchers, segments of ten minutes",
         "< 5 MB growth after the first minute; threads and descriptors constant",
         f"{grown:+.1f} MB, threads {first[1]} -> {last[1]}, descriptors {first[2]} -> {last[2]}",
         grown < 5 and first[1] == last[1] and abs(first[2] - last[2]) <= 1,

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -199,6 +201,56 @@ def test_a_window_that_was_asked_for_is_refused_before_anything_is_opened(folder
 
     assert isinstance(result.exception, SinkError)
     assert "no display" in str(result.exception)
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An X server without a screen."""
+    if shutil.which("Xvfb") is None or shutil.which("xdotool") is None:
+        pytest.skip("needs Xvfb and xdotool")
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"]
+    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        name = f":{answer.readline().strip()}"
+    monkeypatch.setenv("DISPLAY", name)
+    yield name
+    server.terminate()
+    server.wait(10)
+
+
+def test_a_window_fits_the_screen_and_its_keys_work(folder: Path, display: str) -> None:
+    options = ["--source", "synthetic", "--camera-size", "1280x720", "--window"]
+    command = [sys.executable, "-m", "cyclegan_edge", "webcam", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline()]
+    while "Warm-up" not in said[-1]:
+        said.append(process.stdout.readline())
+
+    def pressed(key: str, until: str) -> None:
+        """Press until the key was taken: the window takes a moment to be there."""
+        while until not in said[-1]:
+            subprocess.run(["xdotool", "search", "--sync", "--name", "cyclegan-edge", "key", key], check=True)
+            said.append(process.stdout.readline() if process.stdout else "")
+
+    geometry = subprocess.run(
+        ["xdotool", "search", "--sync", "--name", "cyclegan-edge", "getwindowgeometry"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    pressed("s", "Snapshot")
+    pressed("r", "Recording to")
+    subprocess.run(["xdotool", "search", "--name", "cyclegan-edge", "key", "q"], check=True)
+    rest, _ = process.communicate(timeout=20)
+
+    width, height = map(int, geometry.split()[-1].split("x"))
+    assert (width, height) == (720, 405), "nine tenths of the screen, in the shape of the picture"
+    assert process.returncode == 0, rest
+    assert len(list(folder.glob("snapshot-*.png"))) >= 1
+    assert len(pictures(folder / "recording.mp4")) > 0
 
 
 def test_a_gpu_that_is_required_and_missing_ends_it(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +240,39 @@ def test_everything_that_can_be_used_has_a_name_for_a_screen_reader(show: Show, 
         ).map((element) => element.id)"""
     )
     assert nameless == []
+
+
+_RECORDS = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from cyclegan_edge.video.frames import Frame, Rendered
+from cyclegan_edge.video.recorder import Recorder
+recorder = Recorder(Path(sys.argv[1]), fps=10)
+for index in range(60):
+    picture = np.full((96, 128, 3), (40, 40, 4 * index), np.uint8)
+    recorder.show(Rendered(Frame(picture, index / 10, index), picture, picture))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_recording_whose_process_was_killed_plays_in_the_browser(browser: Any, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra [video] is not installed")
+    subprocess.run([sys.executable, "-c", _RECORDS, str(tmp_path / "clip.mp4")], check=False, capture_output=True)
+    (tmp_path / "index.html").write_text('<video id="clip" src="clip.mp4" muted autoplay></video>')
+    context = browser.new_context()
+    tab = context.new_page()
+
+    tab.goto((tmp_path / "index.html").as_uri())
+    tab.wait_for_function("() => document.getElementById('clip').currentTime > 0.5")
+    width, problem = tab.evaluate(
+        "() => { const it = document.getElementById('clip'); return [it.videoWidth, it.error]; }"
+    )
+    tab.evaluate("() => { document.getElementById('clip').currentTime = 4; }")
+    tab.wait_for_function("() => document.getElementById('clip').currentTime >= 4")
+    context.close()
+
+    assert (width, problem) == (128, None)
 
 
 def test_the_camera_of_the_browser_comes_back_translated(visit: Callable[..., Any], browser: Any) -> None:

@@ -105,12 +105,13 @@ def webcam(
     folder = model or newest_bundle()
     if (cert is None) != (key is None):
         raise ConfigError("--cert and --key belong together; give both, or neither.")
+    notify = _notify(log)
     config = LiveConfig(
         source=source,
         camera_size=parse_size(camera_size, "camera-size") if camera_size else None,
         camera_fps=camera_fps,
         loop=loop,
-        window=window or _is_window_wanted(bool(out or web or virtual_camera or headless)),
+        window=window or _is_window_wanted(bool(out or web or virtual_camera or headless), notify),
         out=out,
         segment=_parse_time(segment) if segment else None,
         page=PageConfig(host=host, port=port, certificate=(cert, key) if cert and key else None) if web else None,
@@ -133,7 +134,7 @@ def webcam(
             )
         return translator
 
-    with open_live(config, folder, load, notify=_notify(log)) as live:
+    with open_live(config, folder, load, notify=notify) as live:
         if log == "text":
             _describe(folder, live, config)
         broken = _watch(live, log, frames=frames, seconds=seconds)
@@ -145,7 +146,7 @@ def webcam(
         console.print(f"\nNext: [bold]{escape(_next(folder, shown, config.watched))}[/bold]")
 
 
-def _is_window_wanted(elsewhere: bool) -> bool:
+def _is_window_wanted(elsewhere: bool, notify: "Notify") -> bool:
     """A window, unless it goes elsewhere or there is no display, which is said."""
     if elsewhere:
         return False
@@ -154,7 +155,7 @@ def _is_window_wanted(elsewhere: bool) -> bool:
     try:
         check_display()
     except SinkError as error:
-        console.print(f"[yellow]Nothing is shown:[/yellow] {escape(str(error))}")
+        notify(f"Nothing is shown: {error}")
         return False
     return True
 

@@ -26,6 +26,7 @@ _TIME_BASE = Fraction(1, 90_000)  # s, what H.264 is timed in everywhere
 _KEYFRAME = 1.0  # s between two, and so of a fragment
 _QUALITY = "20"  # x264's constant rate factor: hardly to be told from the picture itself
 _PRESET = "superfast"  # 720p takes 5 ms of one core; a device that translates has no more to spare
+_ONE_THREAD = 1280 * 720  # pixels that one thread encodes in a few ms
 _BT709 = 1  # FFmpeg's number, for the matrix, the primaries and the transfer: what browsers assume
 _LONGEST_GAP = 3600.0  # s that OpenCvWriter fills with repeated pictures: of a longer outage only this much
 
@@ -81,6 +82,7 @@ class AvWriter:
         stream.options = {"preset": _PRESET, "crf": _QUALITY, **({"tune": "zerolatency"} if survives else {})}
         codec = stream.codec_context
         codec.time_base = _TIME_BASE
+        codec.thread_count = 1 if size[0] * size[1] <= _ONE_THREAD else 0  # threads of its own scatter the heap
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
 
     def write(self, picture: BgrPicture, seconds: float) -> None:
