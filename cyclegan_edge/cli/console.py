@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_EVERY = 30.0  # seconds between the lines of progress in a file or a pipe
+SHOWN = 10  # sentences of a kind
 T = TypeVar("T")
 
 console = Console(highlight=False, soft_wrap=True)
@@ -29,6 +30,19 @@ console = Console(highlight=False, soft_wrap=True)
 def warn(sentence: str) -> None:
     """Print a warning."""
     console.print(f"[yellow]warning:[/yellow] {escape(sentence)}")
+
+
+def say(line: str) -> None:
+    """Print a line of what a command goes through, indented."""
+    console.print(f"  {line}", markup=False)
+
+
+def print_some(sentences: Sequence[str], mark: str) -> None:
+    """The first sentences of a kind, each behind `mark`, and how many more there are."""
+    for sentence in sentences[:SHOWN]:
+        console.print(f"{mark} {escape(sentence)}")
+    if len(sentences) > SHOWN:
+        console.print(f"{mark} and {len(sentences) - SHOWN} more.")
 
 
 def progress_bar() -> Progress:
@@ -49,11 +63,10 @@ def progress_bar() -> Progress:
 
 def track(items: Iterable[T], description: str, *, total: int) -> Iterator[T]:
     """`items` with a progress bar."""
-    with progress_bar() as bar:
-        task = bar.add_task(description, note="", total=total)
-        for item in items:
+    with counting(description) as show:
+        for done, item in enumerate(items, start=1):
             yield item
-            bar.advance(task)
+            show(done, total)
 
 
 @contextlib.contextmanager
@@ -97,17 +110,9 @@ class _Lines(Progress):
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
-        self._print_when_due(task_id)
-
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        super().advance(task_id, advance)
-        self._print_when_due(task_id)
-
-    def _print_when_due(self, task_id: TaskID) -> None:
-        if time.monotonic() < self._printed + LINE_EVERY:
-            return
-        self._printed = time.monotonic()
-        self.console.print(_line(next(task for task in self.tasks if task.id == task_id)), markup=False)
+        if time.monotonic() >= self._printed + LINE_EVERY:
+            self._printed = time.monotonic()
+            self.console.print(_line(next(task for task in self.tasks if task.id == task_id)), markup=False)
 
 
 def _line(task: Task) -> str:
@@ -121,7 +126,7 @@ def _line(task: Task) -> str:
         f"{_duration(left)} left" if left else "",
         str(task.fields.get("note", "")),
     )
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """`cyclegan-edge data`: make data sets, look at them, pack them."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,12 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cyclegan_edge.cli.console import console, counting, track
+from cyclegan_edge.cli.console import console, counting, print_some, track
 
 if TYPE_CHECKING:
     from cyclegan_edge.train.data.check import DataCheck, FolderCheck
-
-_SHOWN = 10  # sentences of a kind
 
 data = typer.Typer(help="Make data sets, look at them, pack them.", no_args_is_help=True)
 
@@ -45,8 +42,8 @@ def check(
     with counting("reading") as on_progress:
         found = look(folder, size=size, workers=_cores(), on_progress=on_progress)
     console.print(_table(found))
-    _print_some(found.problems, "[red]fix:[/red]")
-    _print_some(found.warnings, "[yellow]warning:[/yellow]")
+    print_some(found.problems, "[red]fix:[/red]")
+    print_some(found.warnings, "[yellow]warning:[/yellow]")
     if json:
         write_json(found, json)
         console.print(f"All of it is in [bold]{escape(str(json))}[/bold].")
@@ -69,7 +66,7 @@ def pack(
 
     with counting("packing") as on_progress:
         packed = write(folder, out, shard_mb=shard_mb, to=format, workers=_cores(), on_progress=on_progress)
-    _print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
+    print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
     size = sum(shard.bytes for shard in packed.shards)
     of_a, of_b = (sum(shard.counts[domain] for shard in packed.shards) for domain in ("trainA", "trainB"))
     console.print(
@@ -117,11 +114,3 @@ def _column(folder: "FolderCheck") -> list[str]:
     sizes = [f"{width}x{height}" for width, height in folder.sizes] or ["-"] * 3
     oddities = folder.small, len(folder.grey), len(folder.transparent)
     return [*map(str, counts), *sizes, *map(str, oddities)]
-
-
-def _print_some(sentences: Iterable[str], mark: str) -> None:
-    listed = list(sentences)
-    for sentence in listed[:_SHOWN]:
-        console.print(f"{mark} {escape(sentence)}")
-    if len(listed) > _SHOWN:
-        console.print(f"{mark} and {len(listed) - _SHOWN} more.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from cyclegan_edge.cli.console import console, track
+from cyclegan_edge.cli.console import console, say, track
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def demo(
             checkpoint,
             out / "model",
             ExportConfig(compare=TESTS),
-            say=lambda line: console.print(f"  {line}", markup=False),
+            say=say,
             on_verdict=on_verdict,
         )
     parity = bundle.manifest.artifacts[0].parity

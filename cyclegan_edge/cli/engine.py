@@ -2,18 +2,18 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
 from cyclegan_edge.backends.base import EngineName
-from cyclegan_edge.bundle import Bundle
-from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.cli.console import console, counting
 from cyclegan_edge.cli.verdicts import verdict_table
 from cyclegan_edge.contract import GraphPrecision, Precision
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError, EngineError
@@ -21,7 +21,7 @@ from cyclegan_edge.errors import BundleError, CycleGanEdgeError, EngineError
 if TYPE_CHECKING:
     from cyclegan_edge.backends.tensorrt.build import OnProgress
     from cyclegan_edge.backends.tensorrt.explain import Layer
-    from cyclegan_edge.backends.tensorrt.library import EditionName
+    from cyclegan_edge.backends.tensorrt.library import Edition
     from cyclegan_edge.export.formats.tensorrt import EngineRequest
     from cyclegan_edge.export.parity import OnVerdict
 
@@ -65,15 +65,16 @@ def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     from cyclegan_edge.bundle import read_bundle
 
     bundle = read_bundle(folder)
-    held = _engine_of(bundle, precision)
+    held = _engine_of(bundle, precision, EDITIONS.values())
     if held is None:
         raise BundleError(
             f"{folder} holds no engine to explain; build one with `cyclegan-edge export {folder} --fp16`."
         )
-    edition, graph = EDITIONS[held.edition], bundle.artifact("onnx", held.precision)
+    edition, engine = held
+    graph = bundle.artifact("onnx", engine.precision)
     console.print()
     try:
-        console.print(layer_table(explain(bundle, held.precision, edition)))
+        console.print(layer_table(explain(bundle, engine.precision, edition)))
     except EngineError as error:
         if graph is None or not edition.portable:
             raise
@@ -124,43 +125,35 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
 
     Does nothing where opening it will say what is wrong: no engine, no TensorRT, no GPU, nobody at a terminal.
     """
-    from cyclegan_edge.backends.tensorrt.library import this_device
+    from cyclegan_edge.backends.tensorrt.library import TENSORRT, this_device
     from cyclegan_edge.backends.tensorrt.plan import why_foreign
     from cyclegan_edge.bundle import read_bundle
 
     if engine not in ("auto", "tensorrt") or not (yes or _someone_is_there()):
         return
-    bundle = read_bundle(folder)
-    held = _engine_of(bundle, precision, ("tensorrt",))
-    artifact = bundle.artifact("tensorrt", held.precision) if held else None
-    if held is None or artifact is None:
-        return
+    held = _engine_of(read_bundle(folder), precision, (TENSORRT,))
     try:
-        reason = why_foreign(artifact, this_device())
+        reason = why_foreign(held[1], this_device()) if held else None
     except CycleGanEdgeError:
         return
-    if reason is None:
+    if held is None or reason is None:
         return
     console.print(f"{reason}.", markup=False)
     if yes or typer.confirm("Rebuild it here? It takes minutes."):
         from cyclegan_edge.export.formats.tensorrt import rebuild_engine
 
         with verdict_table() as on_verdict, _building() as on_progress:
-            rebuild_engine(folder, held.precision, on_progress=on_progress, on_verdict=on_verdict)
-
-
-class _Held(NamedTuple):
-    edition: "EditionName"
-    precision: GraphPrecision
+            rebuild_engine(folder, held[1].precision, on_progress=on_progress, on_verdict=on_verdict)
 
 
 def _engine_of(
-    bundle: Bundle, precision: Precision | None, editions: "tuple[EditionName, ...]" = ("tensorrt", "tensorrt-rtx")
-) -> _Held | None:
+    bundle: Bundle, precision: Precision | None, editions: "Iterable[Edition]"
+) -> "tuple[Edition, Artifact] | None":
     """Which engine the bundle holds: of the precision asked for, else the first that would be opened."""
     precisions: tuple[GraphPrecision, ...] = ("fp16", "fp32")
-    candidates = (_Held(edition, it) for edition in editions for it in precisions if precision in (None, it))
-    return next((it for it in candidates if bundle.artifact(*it)), None)
+    names = ((edition, it) for edition in editions for it in precisions if precision in (None, it))
+    held = ((edition, bundle.artifact(edition.name, it)) for edition, it in names)
+    return next(((edition, artifact) for edition, artifact in held if artifact), None)
 
 
 def _someone_is_there() -> bool:
@@ -169,11 +162,10 @@ def _someone_is_there() -> bool:
 
 @contextmanager
 def _building() -> "Iterator[OnProgress]":
-    with progress_bar() as bar:
-        task = bar.add_task("building", note="", total=None)
+    with counting("building") as show:
 
         def on_progress(phase: str, done: int, total: int) -> bool:
-            bar.update(task, completed=done, total=total, note=phase)
+            show(done, total, phase)
             return True
 
         yield on_progress

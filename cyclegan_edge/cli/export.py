@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.console import console, say
 from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
 from cyclegan_edge.cli.options import parse_size
 from cyclegan_edge.cli.verdicts import verdict_table
@@ -146,7 +146,7 @@ def export_run(source: Path | None, name: str | None, config: "ExportConfig", on
         checkpoint,
         folder,
         config,
-        say=lambda line: console.print(f"  {line}", markup=False),
+        say=say,
         on_verdict=on_verdict,
     )
     console.print(f"The bundle is [bold]{escape(str(folder))}[/bold].")
@@ -172,5 +172,5 @@ def add_to_triton(folder: Path, repository: Path) -> None:
     from cyclegan_edge.export.formats.triton import add_triton
 
     console.print(f"\nWriting into the model repository [bold]{escape(str(repository))}[/bold].")
-    add_triton(folder, repository, say=lambda line: console.print(f"  {line}", markup=False))
+    add_triton(folder, repository, say=say)
     console.print(f"To serve it: [bold]tritonserver --model-repository={escape(str(repository.resolve()))}[/bold]")

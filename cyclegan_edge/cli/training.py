@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cyclegan_edge.cli.console import console, counting, warn
+from cyclegan_edge.cli.console import console, counting, print_some, warn
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cyclegan_edge.train.runs import OpenedData, Run
 
 GRACE = 3.0  # seconds after the first signal in which others are taken for the same one
-SHOWN = 10  # files that cannot be read
 
 
 def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, float]:
@@ -92,10 +91,7 @@ def _open(run: "Run") -> "OpenedData":
         data = open_data(run.config, on_progress=on_progress, on_warning=warn)
     if data.skipped:
         warn(f"{len(data.skipped)} files were left out:")
-        for problem in data.skipped[:SHOWN]:
-            console.print(f"  {problem}", markup=False)
-        if len(data.skipped) > SHOWN:
-            console.print(f"  and {len(data.skipped) - SHOWN} more.")
+        print_some(data.skipped, " ")
     a, b = data.counts
     where = " in shards" if data.sharded else ""
     console.print(f"{a} pictures of A, {b} of B{where}, {len(data.pairs)} pairs an epoch.")

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from cyclegan_edge.backends.base import EngineName
-from cyclegan_edge.cli.console import console, progress_bar
+from cyclegan_edge.cli.console import console, progress_bar, warn
 from cyclegan_edge.cli.engine import offer_rebuild
 from cyclegan_edge.cli.options import Yes
 from cyclegan_edge.contract import Picture, Precision
@@ -74,8 +74,8 @@ def translate(
             translated += outcome == "translated"
             if isinstance(outcome, CycleGanEdgeError):
                 failed += 1
-                _warn(f"failed, {outcome}" if job.source.name in str(outcome) else f"failed {job.file}, {outcome}")
-            bar.advance(task)
+                warn(f"failed, {outcome}" if job.source.name in str(outcome) else f"failed {job.file}, {outcome}")
+            bar.update(task, advance=1)
     if jobs and failed == len(jobs):
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
     console.print(
@@ -150,9 +150,9 @@ def translate_video(translator: "Translator", source: Path, target: Path, *, bar
         for translated in translator.many(images(), bgr=True):
             frames += 1
             sink.show(Rendered(begun.popleft(), translated, translated))
-            bar.advance(task)
+            bar.update(task, advance=1)
     if video.length and frames < video.length:
-        _warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
+        warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
 
 
 def translate_picture(translator: "Translator", source: Path, target: Path) -> None:
@@ -173,7 +173,3 @@ def _attempt(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:
     except (EngineError, ImageError, SourceError) as error:
         return error
     return "translated"
-
-
-def _warn(sentence: str) -> None:
-    console.print(f"[yellow]warning:[/yellow] {escape(sentence)}")

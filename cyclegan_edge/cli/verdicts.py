@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.segment import SegmentLines
 from rich.table import Table
 
-from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.console import console, say
 from cyclegan_edge.errors import CycleGanEdgeError, ExportError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def verdict_table() -> Iterator["OnVerdict"]:
     def on_verdict(verdict: "Verdict") -> None:
         verdicts.append(verdict)
         if verdict.outcome != "skipped":
-            console.print(f"  {_line(verdict)}", markup=False)
+            say(_line(verdict))
 
     try:
         yield on_verdict
