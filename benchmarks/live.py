@@ -28,7 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import glass
-from preprocess import cpu_name
+from machine import cpu_name
 
 from cyclegan_edge import Translator
 from cyclegan_edge.contract import Batch

@@ -8,18 +8,17 @@ thrown away.
 """
 
 import argparse
-import platform
 import random
+import statistics
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import cpu_name, table, versions
 from PIL import Image
-from preprocess import cpu_name
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -31,6 +30,7 @@ from cyclegan_edge.train.data.loader import batches
 
 REPORT = Path(__file__).with_suffix(".md")
 ROUNDS = 3  # the loaders take turns; the median round counts
+LOADERS = ("Pillow, DataLoader", "ours, decoding", "ours, cache=ram")
 WARM_UP = 50  # pairs before the clock starts: workers start, files come into the page cache
 
 
@@ -67,8 +67,8 @@ def pace(pairs: Iterable[Any], count: int) -> float:
     return taken / (time.perf_counter() - began)
 
 
-def measure(data: Path, workers: int, count: int) -> dict[str, float]:
-    """Median pairs per second of each loader at 286 -> 256."""
+def measure(data: Path, workers: int, count: int) -> list[float]:
+    """Median pairs per second of each of LOADERS at 286 -> 256."""
     pillow = PillowPairs(data, 286, 256)
     cache = PictureCache("ram", limit_mib=4096)
     folders = find_pictures(data, read=cache.read)  # as in training: the check before the first step fills the cache
@@ -77,13 +77,11 @@ def measure(data: Path, workers: int, count: int) -> dict[str, float]:
     def ours(read: Read) -> Iterable[Any]:
         return batches(FolderPairs(folders, 0, read), crops, batch=1, start=0, workers=workers)
 
-    loaders = {
-        "Pillow, DataLoader": lambda: DataLoader(pillow, batch_size=1, shuffle=True, num_workers=workers),
-        "ours, decoding": lambda: ours(read_image),
-        "ours, cache=ram": lambda: ours(cache.read),
-    }
-    rounds = [{name: pace(make(), count) for name, make in loaders.items()} for _ in range(ROUNDS)]
-    return {name: sorted(one[name] for one in rounds)[ROUNDS // 2] for name in loaders}
+    def one_round() -> list[float]:
+        theirs = DataLoader(pillow, batch_size=1, shuffle=True, num_workers=workers)
+        return [pace(pairs, count) for pairs in (theirs, ours(read_image), ours(cache.read))]
+
+    return [statistics.median(paces) for paces in zip(*(one_round() for _ in range(ROUNDS)), strict=True)]
 
 
 def main() -> None:
@@ -92,28 +90,30 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=600)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = [
-        "# Training loader",
-        "",
-        "Written by `python benchmarks/loader.py FOLDER`; run it again instead of editing. Pairs per second, median of",
-        f"{ROUNDS} rounds of {arguments.pairs} pairs in turns, batches of one, 286 -> 256, JPEG files of",
-        f"{arguments.data.name}.",
-        f"CPU: {cpu_name()}, {torch.get_num_threads()} thread each; Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("pillow", "torch", "torchvision", "opencv-python"))
-        + ".",
-        "",
-        "| workers | Pillow, DataLoader | ours, decoding | ours, cache=ram | decoding / Pillow | cache / Pillow |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for workers in (1, 2):
-        found = measure(arguments.data, workers, arguments.pairs)
-        pillow, decoding, cached = found.values()
-        lines.append(
-            f"| {workers} | {pillow:.0f} | {decoding:.0f} | {cached:.0f} "
-            f"| {decoding / pillow:.1f} | {cached / pillow:.1f} |"
-        )
-    REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))  # noqa: T201
+        pillow, *ours = measure(arguments.data, workers, arguments.pairs)
+        paces = (f"{pace:.0f}" for pace in (pillow, *ours))
+        rows.append([str(workers), *paces, *(f"{pace / pillow:.1f}" for pace in ours)])
+    heads = [
+        "workers",
+        "Pillow, DataLoader",
+        "ours, decoding",
+        "ours, cache=ram",
+        "decoding / Pillow",
+        "cache / Pillow",
+    ]
+    text = f"""# Training loader
+
+Written by `python benchmarks/loader.py FOLDER`; run it again instead of editing. Pairs per second, median of {ROUNDS}
+rounds of {arguments.pairs} pairs in turns, batches of one, 286 -> 256, JPEG files of {arguments.data.name}.
+CPU: {cpu_name()}, {torch.get_num_threads()} thread each;
+{versions("pillow", "torch", "torchvision", "opencv-python")}.
+
+{table(heads, rows)}
+"""
+    REPORT.write_text(text, encoding="utf-8")
+    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ gives, in uint8, by the gate of `cyclegan-edge export`; OpenVINO, which reads th
 """
 
 import argparse
-import platform
 import tempfile
 from dataclasses import replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
-from preprocess import cpu_name
+from machine import cpu_name, table, versions
 
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.bundle import Bundle
@@ -38,15 +36,8 @@ def measure(checkpoint: Path, pictures: Path, folder: Path) -> tuple[list[Verdic
     """What came of each file with each engine, and a line about what was exported."""
     count = len(list_images(pictures))
     verdicts: list[Verdict] = []
-    config = ExportConfig(
-        fp16=True,
-        ncnn=True,
-        bgr=True,
-        float_io=True,
-        fixed=FIXED,
-        pictures=pictures,
-        compare=count,
-    )
+    graphs = ExportConfig(fp16=True, ncnn=True, bgr=True, float_io=True, fixed=FIXED)
+    config = replace(graphs, pictures=pictures, compare=count)
     bundle = export_checkpoint(checkpoint, folder / "model", config, say=print, on_verdict=verdicts.append)
     trained = open_generator(checkpoint, "ab")
     pairs = pairs_of(translate_with(trained.generator), load_pictures(pictures, size=trained.size, most=count))
@@ -69,29 +60,23 @@ def by_openvino(bundle: Bundle, precision: Precision, pairs: list[Pair]) -> Verd
     return replace(verdict, bytes=stored.bytes or 0)
 
 
-def table(verdicts: list[Verdict], about: str) -> str:
-    packages = ("torch", "onnxruntime", "openvino", "ncnn")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    lines = [
-        f"{date.today().isoformat()}, {cpu_name()}, Python {platform.python_version()}, {versions};",
-        f"{about}. Levels of 255.",
-        "",
-        "| file | by | MB | most | mean | PSNR | SSIM | more than 1 off |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def report(verdicts: list[Verdict], about: str) -> str:
+    rows = []
     for verdict in verdicts:
         engine = verdict.engine or ENGINES[Path(verdict.file).suffix]
-        head = f"| {verdict.file} | {engine} | {verdict.bytes / 1e6:.1f} "
-        parity = verdict.parity
-        if parity is None:
-            lines.append(head + f"| {verdict.reason} | | | | |")
-        else:
-            lines.append(
-                head
-                + f"| {parity.max_levels} | {parity.mean_levels:.5f} | {parity.psnr_db:.1f} dB | {parity.ssim:.5f} "
-                f"| {parity.share_above_1:.4%}{'' if verdict.outcome == 'good' else ', refused'} |"
-            )
-    return "\n".join(lines) + "\n"
+        figures = [verdict.reason, "", "", "", ""]
+        if parity := verdict.parity:
+            refused = "" if verdict.outcome == "good" else ", refused"
+            levels = [str(parity.max_levels), f"{parity.mean_levels:.5f}"]
+            likeness = [f"{parity.psnr_db:.1f} dB", f"{parity.ssim:.5f}", f"{parity.share_above_1:.4%}{refused}"]
+            figures = levels + likeness
+        rows.append([verdict.file, engine, f"{verdict.bytes / 1e6:.1f}", *figures])
+    heads = ["file", "by", "MB", "most", "mean", "PSNR", "SSIM", "more than 1 off"]
+    return f"""{date.today().isoformat()}, {cpu_name()}, {versions("torch", "onnxruntime", "openvino", "ncnn")};
+{about}. Levels of 255.
+
+{table(heads, rows)}
+"""
 
 
 def main() -> None:
@@ -103,7 +88,7 @@ def main() -> None:
     if checkpoint is None:
         parser.error(f"{arguments.run} has no checkpoint")
     with tempfile.TemporaryDirectory() as folder:
-        text = table(*measure(checkpoint, arguments.pictures, Path(folder)))
+        text = report(*measure(checkpoint, arguments.pictures, Path(folder)))
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")

@@ -8,7 +8,6 @@ Needs Pillow 12, torchvision and OpenCV.
 """
 
 import argparse
-import platform
 import statistics
 import sys
 import time
@@ -16,13 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from machine import cpu_name, table, versions
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]
@@ -143,21 +142,12 @@ def two_threads(case: Case, image: NDArray[np.uint8], seconds: float) -> dict[st
     return {name: each / BATCH for name, each in times.items()}
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def table(rows: list[tuple[Case, dict[str, float]]], extra: Callable[[Case, dict[str, float]], dict[str, str]]) -> str:
-    lines: list[str] = []
-    for case, times in rows:
-        cells = {name: f"{each:.3f}" for name, each in times.items()} | extra(case, times)
-        if not lines:
-            lines += ["| image -> load size -> crop | " + " | ".join(cells) + " |", "|---" * (len(cells) + 1) + "|"]
-        lines.append(f"| {case} | " + " | ".join(cells.values()) + " |")
-    return "\n".join(lines)
+def rows_of(
+    measured: list[tuple[Case, dict[str, float]]], extra: Callable[[Case, dict[str, float]], dict[str, str]]
+) -> str:
+    rows = [{name: f"{each:.3f}" for name, each in times.items()} | extra(case, times) for case, times in measured]
+    cells = [[str(case), *row.values()] for (case, _), row in zip(measured, rows, strict=True)]
+    return table(["image -> load size -> crop", *rows[0]], cells)
 
 
 def ratios(case: Case, times: dict[str, float]) -> dict[str, str]:
@@ -179,23 +169,21 @@ def report(seconds: float) -> str:
     pairs = list(zip(CASES, images, strict=True))
     single = [(case, one_thread(case, image, seconds)) for case, image in pairs]
     double = [(case, two_threads(case, image, seconds)) for case, image in pairs]
-    packages = ("pillow", "torch", "torchvision", "opencv-python", "numpy")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"""# Resize, crop, flip, float32
 
 Written by `python benchmarks/preprocess.py`; run it again instead of editing. Milliseconds per picture, medians, random
 pixels. CPU: {cpu_name()}.
-{versions}; Python {platform.python_version()}.
+{versions("pillow", "torch", "torchvision", "opencv-python", "numpy")}.
 
 ## One thread
 
-{table(single, ratios)}
+{rows_of(single, ratios)}
 
 "read once" is numpy touching every byte of the picture: the limit set by memory.
 
 ## Two threads
 
-{table(double, scaling)}
+{rows_of(double, scaling)}
 """
 
 

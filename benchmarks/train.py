@@ -9,28 +9,28 @@ Pictures are noise and lie on the device already: the loader has its own benchma
 """
 
 import argparse
-import json
-import platform
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from preprocess import cpu_name
+from machine import cpu_name, table, versions
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.evaluate.candidates import default_device
 from cyclegan_edge.train.execution import PLAIN, allow_tf32, resolve
 from cyclegan_edge.train.losses import cycle_loss, discriminator_gan_loss, generator_gan_loss, identity_loss
+from cyclegan_edge.train.run_writer import memory
 from cyclegan_edge.train.state import new_state
 from cyclegan_edge.train.step import Step
 
@@ -117,35 +117,36 @@ def our_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, Ten
     return Step(new_state(config, device), config.objective, execution)
 
 
-def measure(case: Case, way: str, steps: int) -> dict[str, float]:
-    """Pairs per second and peak memory, in this process."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+class Measured(NamedTuple):
+    seconds: float  # of a step, median
+    gib: float  # peak memory
+
+
+def measure(case: Case, way: str, steps: int) -> Measured:
+    """One way, in this process."""
+    device = default_device()
     config = settings(case, way)
     step = plain_step(config, device) if way == "plain" else our_step(config, device)
     real_a, real_b = (torch.rand(case.batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in "ab")
     for _ in range(WARM_UP[device.type]):
         step(real_a, real_b)
-    times = []
-    for _ in range(steps):
-        wait(device)
-        began = time.perf_counter()
-        step(real_a, real_b)
-        wait(device)
-        times.append(time.perf_counter() - began)
-    return {"seconds": statistics.median(times), "gib": peak_gib(device)}
+    times = [seconds_of(lambda: step(real_a, real_b), device) for _ in range(steps)]
+    return Measured(statistics.median(times), memory(device)["memory_gib"])
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def measure_alone(case: Case, way: str, steps: int) -> Measured:
+    """One way, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, case, way, steps).result()
 
 
-def peak_gib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - began
 
 
 def flops(case: Case) -> float:
@@ -162,14 +163,28 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """The best rate of a large matrix product, in operations per second."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
-    best = 0.0
-    for _ in range(20):
-        wait(device)
-        began = time.perf_counter()
-        functional.linear(a, b)
-        wait(device)
-        best = max(best, 2.0 * side**3 / (time.perf_counter() - began))
-    return best
+    return 2.0 * side**3 / min(seconds_of(lambda: functional.linear(a, b), device) for _ in range(20))
+
+
+def section(case: Case, ways: list[str], rounds: int, steps: int, peak: float) -> str:
+    """The table of one case; the ways take turns."""
+    found = [{way: measure_alone(case, way, steps) for way in ways} for _ in range(rounds)]
+    seconds = {way: statistics.median(one[way].seconds for one in found) for way in ways}
+    gib = {way: max(one[way].gib for one in found) for way in ways}
+    work = flops(case)
+    rows = [
+        [
+            way,
+            f"{case.batch / seconds[way]:.3f}",
+            f"{seconds['plain'] / seconds[way]:.2f}",
+            f"{gib[way]:.2f}",
+            f"{gib[way] / gib['plain']:.0%}",
+            f"{work / seconds[way] / peak:.0%}",
+        ]
+        for way in ways
+    ]
+    heads = ["", "pairs/s", "x plain", "peak GiB", "of plain", "share of the matrix product"]
+    return f"## {case}\n\n{work / 1e9:,.0f} GFLOP a step.\n\n{table(heads, rows)}\n"
 
 
 def main() -> None:
@@ -177,63 +192,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="timed in each process; 5 on the CPU, 50 on CUDA")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--one", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
+    kind, rounds = device.type, arguments.rounds
     steps = arguments.steps or (5 if kind == "cpu" else 50)
-    if arguments.one:
-        print(json.dumps(measure(CASES[kind][int(arguments.one[0])], arguments.one[1], steps)))  # noqa: T201
-        return
-    report(kind, arguments.rounds, steps, arguments.out)
-
-
-def report(kind: str, rounds: int, steps: int, out: Path) -> None:
-    device = torch.device(kind)
     name = torch.cuda.get_device_name() if kind == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"
-    peaks = {dtype: matmul_peak(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    exact, half = (matmul_peak(device, dtype) for dtype in (torch.float32, torch.bfloat16))
     ours = resolve(settings(CASES[kind][0], "ours").speed, device, size=256, batch=1)
-    lines = [
-        f"# Training step on {name}",
-        "",
-        f"Written by `python benchmarks/train.py`; run it again instead of editing. {rounds} rounds of {steps}",
-        f"steps in turns, median. Python {platform.python_version()}, torch {torch.__version__}. Our defaults: {ours}.",
-        f"Best matrix product: {peaks[torch.float32] / 1e9:,.0f} GFLOP/s in float32, "
-        f"{peaks[torch.bfloat16] / 1e9:,.0f} in bfloat16; the share is of the latter.",
-        "",
-    ]
-    for index, case in enumerate(CASES[kind]):
-        work = flops(case)
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in SHOWN[kind]}
-        for _ in range(rounds):
-            for way in found:
-                found[way].append(in_its_own_process(index, way, steps))
-        lines += [f"## {case}", "", f"{work / 1e9:,.0f} GFLOP a step.", ""]
-        lines += [
-            "| | pairs/s | x plain | peak GiB | of plain | share of the matrix product |",
-            "|---|---|---|---|---|---|",
-        ]
-        seconds = {way: statistics.median(one["seconds"] for one in results) for way, results in found.items()}
-        memory = {way: max(one["gib"] for one in results) for way, results in found.items()}
-        for way in found:
-            share = work / seconds[way] / peaks[torch.bfloat16]
-            lines.append(
-                f"| {way} | {case.batch / seconds[way]:.3f} | {seconds['plain'] / seconds[way]:.2f} "
-                f"| {memory[way]:.2f} | {memory[way] / memory['plain']:.0%} | {share:.0%} |"
-            )
-        lines.append("")
+    head = f"""# Training step on {name}
+
+Written by `python benchmarks/train.py`; run it again instead of editing. {rounds} rounds of {steps}
+steps in turns, median. {versions("torch")}. Our defaults: {ours}.
+Best matrix product: {exact / 1e9:,.0f} GFLOP/s in float32, {half / 1e9:,.0f} in bfloat16; the share is of the latter.
+"""
+    text = "\n".join([head, *(section(case, SHOWN[kind], rounds, steps, half) for case in CASES[kind])])
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    path = out / f"train-{slug}.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))  # noqa: T201
-
-
-def in_its_own_process(case: int, way: str, steps: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", str(case), way, "--steps", str(steps)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{way} failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    (arguments.out / f"train-{slug}.md").write_text(text, encoding="utf-8")
+    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":

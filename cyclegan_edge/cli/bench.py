@@ -1,6 +1,7 @@
 """`cyclegan-edge bench`: what the benchmarks of a checkout measure, on this machine."""
 
 import runpy
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +52,5 @@ def _script(name: str) -> Path:
         raise ConfigError(
             "The benchmarks are part of a checkout, not of an installed wheel; clone it and type `make test`."
         )
+    sys.path.insert(0, str(path.parent))  # they share modules
     return path
