@@ -1,21 +1,19 @@
 """A camera in a landscape: the ground is a height field cut into slices at fixed distances, nearest first.
 
-A slice is a profile of the land at one distance; it slides sideways with the viewer, the far ones slowly. Everything is
-a function of the place in the world, so nothing flickers and nothing pops up. For each slice and column the land's
-outline gives a row; the first slice that reaches a pixel is what the pixel shows (as in Comanche, 1992, but all columns
-at once).
+A slice is a profile of the land at one distance. For each slice and column the land's outline gives a row; the first
+slice that reaches a pixel is what the pixel shows (as in Comanche, 1992, but all columns at once).
 
     slices   (D, W) float32 per quantity, D = 216 distances from 11 m to 14 km
     pixels   (H, W) float32, drawn up to twice as large as asked for and averaged down
 """
 
-import math
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from cyclegan_edge.contract import Picture, Size
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles, trees
 from cyclegan_edge.scenes.grove import Tree, mix_bits, standing
@@ -27,6 +25,33 @@ from cyclegan_edge.scenes.tiles import Floats
 SMALLEST, LARGEST = 32, 2048  # px, sides of a picture
 SLICES = 216
 FOCAL = 1.15  # picture heights: 47 degrees from top to bottom
+
+
+def render(seed: int, season: Season, *, size: Size = (256, 256)) -> Picture:
+    """World number `seed` in `season`: RGB, uint8 (height, width, 3). The same arguments give the same bytes.
+
+    seed   any integer >= 0; every one is another world
+    size   (height, width) in px, each 32..2048
+
+    Raises DataError for a seed or size outside these bounds.
+    """
+    check_world(seed, size)
+    return _camera(seed, size).picture(season)
+
+
+def check_world(seed: int, size: Size) -> None:
+    """Raise DataError for a seed or size outside the bounds of `render`."""
+    if seed < 0:
+        raise DataError(f"seed is {seed}, expected 0 or more; choose another number.")
+    if not all(SMALLEST <= side <= LARGEST for side in size):
+        raise DataError(
+            f"size is {size[0]}x{size[1]} px (height x width), expected {SMALLEST} to {LARGEST} each; choose another."
+        )
+
+
+@lru_cache(maxsize=4)
+def _camera(seed: int, size: Size) -> "Camera":
+    return Camera(Landscape.from_seed(seed), size)
 
 
 def _log_distance(depth: Floats) -> Floats:
@@ -59,21 +84,15 @@ def _vignette(size: tuple[int, int]) -> Floats:
 
 @lru_cache(maxsize=4)
 def _grain(size: tuple[int, int]) -> Floats:
-    """Sensor noise in grey levels, (height + 256, width + 256, 3): every frame takes its own part of it."""
+    """Sensor noise in grey levels, (height + 256, width + 256, 3): every world takes its own part of it."""
     noise = np.tile(tiles.grain(), [side // tiles.SIDE + 2 for side in size])[: size[0] + 256, : size[1] + 256]
     return np.repeat(noise[..., None] * np.float32(1.1) + np.float32(0.5), 3, axis=2)
 
 
 class Camera:
-    """Takes pictures of one landscape at one size; keeps what does not change between them."""
+    """Takes the pictures of one landscape at one size; keeps what its seasons share."""
 
-    def __init__(self, land: Landscape, size: tuple[int, int] = (256, 256)) -> None:
-        """`size` is (height, width) in px, each 32..2048; DataError otherwise."""
-        if not all(SMALLEST <= side <= LARGEST for side in size):
-            raise DataError(
-                f"size is {size[0]}x{size[1]} px (height x width), expected {SMALLEST} to {LARGEST} each; "
-                "choose another."
-            )
+    def __init__(self, land: Landscape, size: Size) -> None:
         self.land, self.size = land, size
         scale = float(np.clip(400 / size[0], 1, 2))  # small pictures are drawn finer: thin branches need it
         self.height, self.width = round(size[0] * scale), round(size[1] * scale)
@@ -92,47 +111,37 @@ class Camera:
         self.clear = np.exp(-self.z / np.float32(land.haze))  # (D, 1) share of light that the air lets through
         self.rows = np.arange(self.height, dtype=np.float32)[:, None] + 0.5  # (H, 1)
         self.column_index = np.broadcast_to(np.arange(self.width, dtype=np.float32), (self.height, self.width)).copy()
-        self.step = land.eye / (1 - land.horizon)  # m that a pan of 1 moves the viewer: what the lower border shows
 
-    def frame(self, pan: float = 0.0, season: Season = "summer") -> npt.NDArray[np.uint8]:
-        """The view after walking `pan` picture heights to the right: RGB, uint8 (height, width, 3).
-
-        `pan` is measured on the ground at the lower border, what is farther away moves less; it is at least 0 and has
-        no end. Raises DataError for a pan or season that does not exist.
-        """
-        if season not in ("summer", "winter"):
-            raise DataError(f"season is {season!r}, expected 'summer' or 'winter'; choose one of the two.")
-        if not 0 <= pan < math.inf:
-            raise DataError(f"pan is {pan}, expected 0 or more picture heights; walk to the right only.")
+    def picture(self, season: Season) -> Picture:
+        """The view in `season`."""
         colours = palette(self.land, season)
-        view = pan * self.step
-        grove = standing(self.survey, view, self.width / 2 / self.focal)
-        height, slices, surface = self._slices(view, colours, grove)
+        grove = standing(self.survey, self.width / 2 / self.focal)
+        height, slices, surface = self._slices(colours, grove)
         first, depth = self._visible(surface)
         empty = first == SLICES
         log_z = _log_distance(depth)
         z = np.exp(log_z) * np.float32(NEAR)
-        image = paint_sky(self.land, colours, pan, (self.height, self.width), self.focal)
+        image = paint_sky(self.land, colours, (self.height, self.width), self.focal)
         sky = image.copy() if self.land.feature == "lake" else image
         skyline = int(np.flatnonzero(~empty.all(axis=1))[0])  # first row with any land
-        detail = self._texture(log_z[skyline:], z[skyline:], view)
+        detail = self._texture(log_z[skyline:], z[skyline:])
         z[empty] = 1e9
         land = self._land(slices, depth[skyline:], detail)
         np.copyto(image[skyline:], land, where=~empty[skyline:, :, None])
         covered = np.zeros(z.shape, np.float32)
         for tree in grove:
-            self._draw_tree(image, covered, z, tree, view, season, colours)
+            self._draw_tree(image, covered, z, tree, season, colours)
         if self.land.feature == "lake":
             self._water(image, covered, sky, z, depth, height, detail, colours)
-        return self._develop(image, pan, colours)
+        return self._develop(image, colours)
 
     # --- the land, slice by slice -------------------------------------------------------------------------------
 
-    def _slices(self, view: float, colours: Palette, grove: list[Tree]) -> tuple[Floats, tuple[Floats, Floats], Floats]:
+    def _slices(self, colours: Palette, grove: list[Tree]) -> tuple[Floats, tuple[Floats, Floats], Floats]:
         """Height of the soil (D, W), colour (D, W, 3) with texture contrast (D, W), row of the outline (D, W)."""
         survey, z, seen = self.survey, self.z, slice(self.left, self.left + self.width)
-        wide = survey.ground(self.wide_x, z, view)
-        rows, forest, needles, canopy = survey.cover(self.wide_x, z, view, wide)
+        wide = survey.ground(self.wide_x, z)
+        rows, forest, needles, canopy = survey.cover(self.wide_x, z, wide)
         top = np.maximum(wide.height, np.float32(self.land.water_level))
         top[rows] += canopy
         light = self._light(top, wide.wide[..., 3])[:, seen] * self._tree_shadows(grove)
@@ -140,7 +149,7 @@ class Camera:
         ground = Ground(height=wide.height[:, seen], wide=wide.wide[:, seen], local=wide.local[:, seen])
         slope_x, slope_z = self._gradient(ground.height)
         steep = np.sqrt(slope_x**2 + slope_z**2)
-        weight = survey.materials(x, z, view, ground, steep, (rows, forest[:, seen], needles[:, seen], canopy[:, seen]))
+        weight = survey.materials(x, z, ground, steep, (rows, forest[:, seen], needles[:, seen], canopy[:, seen]))
         colour = _mixed(weight, colours.ground)
         for plane, sun, sky, air in zip(colour, colours.sun, colours.sky, colours.haze, strict=False):
             plane *= light * (sun + np.float32(0.28) * sky) + np.float32(0.72) * sky
@@ -207,25 +216,24 @@ class Camera:
         contrast += 1
         return np.asarray(cv2.multiply(colour, cv2.merge([contrast] * 3)), np.float32)
 
-    def _texture(self, log_z: Floats, z: Floats, view: float) -> Floats:
+    def _texture(self, log_z: Floats, z: Floats) -> Floats:
         """Ground texture (H, W) of the lower rows, about -1..1, not much coarser near than far.
 
-        Two neighbouring octaves of one texture, mixed by distance. Walking sideways leaves every place of the world in
-        its row of the picture, so the row is as good as a world coordinate.
+        Two neighbouring octaves of one texture, mixed by distance; the row is as good as a world coordinate.
         """
         octave = log_z * np.float32(0.75 / np.log(2))
         level = octave.astype(np.int32)
         mix = octave - level
         levels = np.arange(int(0.75 * np.log2(FAR / NEAR)) + 3)
         k = 110 * 2.0**-levels / NEAR**0.75
-        walk = ((view * k) % tiles.SIDE + levels * 37).astype(np.float32)
+        shift = (levels * 37).astype(np.float32)
         x = z * self.slope_x
         x *= np.take(k.astype(np.float32), level)
         v = np.empty_like(z)
         v[:] = self.rows[-len(z) :] * np.float32(420 / self.height)
         v += level * np.float32(71)
-        here = tiles.sample(tiles.blades(), x + np.take(walk, level), v)
-        next_one = tiles.sample(tiles.blades(), x * np.float32(0.5) + np.take(walk, level + 1), v + np.float32(71))
+        here = tiles.sample(tiles.blades(), x + np.take(shift, level), v)
+        next_one = tiles.sample(tiles.blades(), x * np.float32(0.5) + np.take(shift, level + 1), v + np.float32(71))
         return np.asarray(here + mix * (next_one - here), np.float32)
 
     # --- single trees -------------------------------------------------------------------------------------------
@@ -248,7 +256,7 @@ class Camera:
                         0, 0, 360, 95, -1, cv2.LINE_AA, 4)  # fmt: skip
         return np.asarray(cv2.GaussianBlur(shade, (5, 3), 0), np.float32) * np.float32(1 / 255)
 
-    def _draw_tree(self, image: Floats, covered: Floats, z: Floats, tree: Tree, view: float, season: Season,
+    def _draw_tree(self, image: Floats, covered: Floats, z: Floats, tree: Tree, season: Season,
                    colours: Palette) -> None:  # fmt: skip
         """Lay one tree over the picture, in front of everything farther away."""
         scale = self.focal / tree.z
@@ -306,7 +314,7 @@ class Camera:
 
     # --- the picture --------------------------------------------------------------------------------------------
 
-    def _develop(self, image: Floats, pan: float, colours: Palette) -> npt.NDArray[np.uint8]:
+    def _develop(self, image: Floats, colours: Palette) -> Picture:
         """Light to a picture: average down, vignette, tone curve, grain, 8 bits."""
         height, width = self.size
         if image.shape[:2] != self.size:
@@ -314,7 +322,7 @@ class Camera:
         light = cv2.multiply(image, _vignette(self.size), scale=colours.exposure)
         tone = np.sqrt(light * (1 + 0.12 * light) / (1 + 0.22 * light))
         tone *= 255
-        bits = int(mix_bits(self.land.seed, int(pan * 4096), np.zeros(1, np.int64))[0])
+        bits = int(mix_bits(self.land.seed, 0, np.zeros(1, np.int64))[0])
         top, left = bits & 255, bits >> 8 & 255
         tone += _grain(self.size)[top : top + height, left : left + width]
         return np.asarray(np.clip(tone, 0, 255, out=tone), np.uint8)

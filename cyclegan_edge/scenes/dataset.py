@@ -6,31 +6,12 @@ trainA/ testA/   summer        trainB/ testB/   winter, of other worlds        t
 from collections.abc import Iterator
 from pathlib import Path
 
-from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import write_image
-from cyclegan_edge.scenes.camera import LARGEST, SMALLEST, Camera
-from cyclegan_edge.scenes.landscape import Landscape, Season
+from cyclegan_edge.scenes.camera import check_world, render
+from cyclegan_edge.scenes.landscape import Season
 
 MOST = 100_000  # pictures per folder; also how far the worlds of two folders lie apart
-
-
-def _refuse_bad(out: Path, *, train: int, test: int, size: int, seed: int) -> None:
-    for name, value, low, high in (
-        ("train", train, 1, MOST),
-        ("test", test, 1, MOST),
-        ("size", size, SMALLEST, LARGEST),
-    ):
-        if not low <= value <= high:
-            raise DataError(f"{name} is {value}, expected {low} to {high}; choose a number in between.")
-    if seed < 0:
-        raise DataError(f"seed is {seed}, expected 0 or more; choose another number.")
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file, expected a folder or nothing; choose another place.")
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(
-            f"{out} is not empty, expected an empty folder or none; choose another place or empty it first."
-        )
 
 
 def write_dataset(out: Path, *, train: int = 200, test: int = 40, size: int = 256, seed: int = 0) -> Iterator[Path]:
@@ -43,7 +24,12 @@ def write_dataset(out: Path, *, train: int = 200, test: int = 40, size: int = 25
     The arguments are checked when it is called, the pictures are made as the iterator is advanced.
     Raises DataError when a number is out of bounds or `out` is not empty, SinkError when it cannot be written.
     """
-    _refuse_bad(out, train=train, test=test, size=size, seed=seed)
+    for name, value in (("train", train), ("test", test)):
+        if not 1 <= value <= MOST:
+            raise DataError(f"{name} is {value}, expected 1 to {MOST}; choose a number in between.")
+    check_world(seed, (size, size))
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder; choose another place, or empty it first.")
     return _pictures(out, train=train, test=test, size=size, seed=seed)
 
 
@@ -54,15 +40,15 @@ def _pictures(out: Path, *, train: int, test: int, size: int, seed: int) -> Iter
         ("testA", "summer", test),
         ("testB", "winter", test),
     )
+
+    def write(folder: str, number: int, season: Season) -> Path:
+        path = out / folder / f"scene_{number + 1:04d}.png"
+        write_image(path, render(world, season, size=(size, size)))
+        return path
+
     for part, (folder, season, count) in enumerate(plan):
         for number in range(count):
-            name = f"scene_{number + 1:04d}.png"
-            camera = Camera(Landscape.from_seed((seed * len(plan) + part) * MOST + number), (size, size))
-            yield _write(out / folder / name, camera.frame(0.0, season))
+            world = (seed * len(plan) + part) * MOST + number
+            yield write(folder, number, season)
             if folder == "testA":
-                yield _write(out / "truthB" / name, camera.frame(0.0, "winter"))
-
-
-def _write(path: Path, picture: Picture) -> Path:
-    write_image(path, picture)
-    return path
+                yield write("truthB", number, "winter")

@@ -1,4 +1,4 @@
-"""Where single trees stand: an endless lattice of places, finer where it is nearer, each with its own dice.
+"""Where single trees stand: a lattice of places, finer where it is nearer, each with its own dice.
 
 Beyond TREE_FAR a forest is part of the ground's outline; from there to FOREST_NEAR single trees make it.
 """
@@ -41,13 +41,13 @@ def mix_bits(seed: int, row: npt.NDArray[np.int64] | int, number: npt.NDArray[np
     return state
 
 
-def standing(survey: Survey, view: float, half: float) -> list[Tree]:
-    """The single trees that a viewer at `view` metres can see, farthest first; `half` is half the picture's X / Z."""
+def standing(survey: Survey, half: float) -> list[Tree]:
+    """The single trees that can be seen, farthest first; `half` is half the picture's X / Z."""
     land = survey.land
     distance = TREE_NEAR * (TREE_FAR / TREE_NEAR) ** (np.arange(ROWS) / (ROWS - 1))
     cell = 0.09 * distance + 3
-    first = np.floor((view - half * distance - OUTSIDE) / cell).astype(np.int64)
-    count = np.ceil((view + half * distance + OUTSIDE) / cell).astype(np.int64) - first
+    first = np.floor((-half * distance - OUTSIDE) / cell).astype(np.int64)
+    count = np.ceil((half * distance + OUTSIDE) / cell).astype(np.int64) - first
     row = np.repeat(np.arange(ROWS), count)
     number = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     bits = mix_bits(land.seed, row, number)
@@ -65,8 +65,7 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
     if not len(candidate):
         return []
     far = z[candidate].astype(np.float32)[:, None]
-    # Asked as if standing right before each tree: the answer must not hang on where the viewer is.
-    ground = survey.ground(np.zeros_like(far), far, x[candidate, None])
+    ground = survey.ground(np.zeros_like(far), far, x[candidate, None])  # as if standing right before each tree
     foot = ground.height[:, 0]
     keep = lonely[candidate] & (ground.local[:, 0, 1] > 0.9 - 1.3 * land.trees)
     keep |= (survey.wooded(ground)[:, 0] > 0) & (far[:, 0] > FOREST_NEAR)
@@ -79,7 +78,7 @@ def standing(survey: Survey, view: float, half: float) -> list[Tree]:
     tint, flip = 0.8 + 0.4 * dice(27, 3), dice(31, 1) > 0
     return [
         Tree(
-            x=float(x[i] - view),
+            x=float(x[i]),
             z=float(z[i]),
             foot=float(foot[at]),
             height=float(height[i]),

@@ -10,11 +10,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cyclegan_edge.errors import DataError
 from cyclegan_edge.scenes import tiles
 from cyclegan_edge.scenes.tiles import Floats
 
-View = float | npt.NDArray[np.float64]  # m; an array gives every row its own viewer
+Viewers = float | npt.NDArray[np.float64]  # m to the right of the picture's middle, (D, 1)
 Season = Literal["summer", "winter"]
 Feature = Literal["lake", "road", "fields", "forest"]
 
@@ -48,9 +47,7 @@ class Landscape:
 
     @classmethod
     def from_seed(cls, seed: int) -> "Landscape":
-        """The world number `seed`, an integer >= 0; DataError for a negative one."""
-        if seed < 0:
-            raise DataError(f"seed is {seed}, expected 0 or more; choose another number.")
+        """The world number `seed`, an integer >= 0."""
         rng = np.random.default_rng((0x5CE0E, seed))
         features: tuple[Feature, ...] = ("lake", "lake", "lake", "road", "road", "fields", "fields", "forest")
         feature = features[int(rng.integers(len(features)))]
@@ -113,26 +110,26 @@ def smooth(x: npt.NDArray[np.floating], low: float, high: float) -> Floats:
 class Survey:
     """Reads the tiles for one landscape.
 
-    Places are x (D, W), m to the right of a viewer who stands at `view` m (any size), and z (D, 1), m away and rising.
-    Most of what there is exists only from some distance on, so it is computed for those rows only.
+    Places are x (D, W), m to the right of the viewer, and z (D, 1), m away and rising. Most of what there is exists
+    only from some distance on, so it is computed for those rows only.
     """
 
     def __init__(self, land: Landscape) -> None:
         self.land = land
 
-    def read(self, tile: Floats, x: Floats, z: Floats, view: View, *, period: float, place: int) -> Floats:
+    def read(self, tile: Floats, x: Floats, z: Floats, *, period: float, place: int, viewers: Viewers = 0.0) -> Floats:
         """`tile` laid over the world once every `period` metres, (D, W) or (D, W, channels)."""
         k = tiles.SIDE / period
-        start = (view * k + self.land.offsets[place]) % tiles.SIDE  # in double precision: the walk is endless
+        start = (viewers * k + self.land.offsets[place]) % tiles.SIDE
         v = np.empty_like(x)
         v[:] = z * np.float32(k) + np.float32(self.land.offsets[place + 1])
         return tiles.sample(tile, x * np.float32(k) + np.asarray(start, np.float32), v)
 
-    def ground(self, x: Floats, z: Floats, view: View) -> Ground:
-        """Height of the land and the noise it was made from."""
+    def ground(self, x: Floats, z: Floats, viewers: Viewers = 0.0) -> Ground:
+        """Height of the land and the noise it was made from; with `viewers`, x is counted from each row's own."""
         land = self.land
-        wide = self.read(tiles.fbm(), x, z, view, period=3000, place=0)
-        local = self.read(tiles.fbm(), x, z, view, period=310, place=2)
+        wide = self.read(tiles.fbm(), x, z, period=3000, place=0, viewers=viewers)
+        local = self.read(tiles.fbm(), x, z, period=310, place=2, viewers=viewers)
         far = _rows(z, 400)
         local[far] *= smooth(z[far], 2500, 400)[..., None]  # finer than the slices there: it would be mere noise
         height = np.empty_like(x)
@@ -151,7 +148,7 @@ class Survey:
         height[far] += rise * np.maximum(wide[far][..., 1] + 0.4, 0)
         far = _rows(z, 2200)
         if far.start < len(z):
-            ridge = self.read(tiles.ridges(), x[far], z[far], view, period=46000, place=4)
+            ridge = self.read(tiles.ridges(), x[far], z[far], period=46000, place=4, viewers=viewers)
             height[far] += land.mountains * smooth(z[far], 2200, 8000) * (0.16 + 0.84 * ridge)
         return Ground(height=height, wide=wide, local=local)
 
@@ -159,11 +156,11 @@ class Survey:
         """Where forest wants to be: above 0."""
         return ground.wide[..., 1] + 0.35 * ground.local[..., 1] + np.float32((self.land.forest - 0.5) * 2.4)
 
-    def cover(self, x: Floats, z: Floats, view: float, ground: Ground) -> tuple[slice, Floats, Floats, Floats]:
+    def cover(self, x: Floats, z: Floats, ground: Ground) -> tuple[slice, Floats, Floats, Floats]:
         """The rows where forest can be, and for them its share 0..1, that of conifers in it, and the canopy in m."""
         land, rows = self.land, _rows(z, 250)
         x, z, height, local = x[rows], z[rows], ground.height[rows], ground.local[rows]
-        crowns = self.read(tiles.crowns(), x, z, view, period=420, place=6)
+        crowns = self.read(tiles.crowns(), x, z, period=420, place=6)
         wish = self.wooded(ground)[rows] - 4 * smooth(z, 400, 250)  # nearer, single trees make the forest
         forest = smooth(wish, 0.0, 0.08)  # an edge, not a fade: half a tree is fog
         forest *= smooth(height + 90 * local[..., 2], 700, 560)
@@ -176,7 +173,7 @@ class Survey:
         canopy = forest * (5 + 12 * (bump + flat * (0.45 - bump)))
         return rows, forest, needles, canopy
 
-    def materials(self, x: Floats, z: Floats, view: float, ground: Ground, steep: Floats,
+    def materials(self, x: Floats, z: Floats, ground: Ground, steep: Floats,
                   cover: tuple[slice, Floats, Floats, Floats]) -> Floats:  # fmt: skip
         """How much of each of MATERIALS is seen, float32 (materials, D, W), adding up to 1 everywhere.
 
@@ -190,10 +187,10 @@ class Survey:
         )
         np.subtract(1, at["dry meadow"], out=at["meadow"])
         if land.feature != "forest":
-            self._farm(weight, x, z, view, ground, steep)
+            self._farm(weight, x, z, ground, steep)
         if land.feature == "road":
             rows = _rows(z, 20, 90)
-            bend = np.sin((x[rows] + np.float32(view % (160 * np.pi))) * np.float32(1 / 80))
+            bend = np.sin(x[rows] * np.float32(1 / 80))
             middle = 46 + 9 * bend + 4 * local[rows][..., 3]
             _paint(weight, rows, "road", smooth(np.abs(z[rows] - middle), 4.2, 3.0))
         if land.feature == "lake":
@@ -213,10 +210,10 @@ class Survey:
             at[f"{name} top"][rows] += share * top
         return weight
 
-    def _farm(self, weight: Floats, x: Floats, z: Floats, view: float, ground: Ground, steep: Floats) -> None:
+    def _farm(self, weight: Floats, x: Floats, z: Floats, ground: Ground, steep: Floats) -> None:
         """Lay fields and hedges over the meadow, in the middle distance where it is flat and low."""
         rows = _rows(z, 90, 5000)
-        patch = self.read(tiles.fields(), x[rows], z[rows] * np.float32(0.6), view, period=2600, place=8)
+        patch = self.read(tiles.fields(), x[rows], z[rows] * np.float32(0.6), period=2600, place=8)
         farmed = (
             smooth(z[rows] + 25 * ground.local[rows][..., 1], 138, 142)
             * smooth(steep[rows], 0.55, 0.35)

@@ -1,15 +1,16 @@
-"""The sky: a gradient, the glow of the sun, and one sheet of clouds that is seen in perspective and drifts."""
+"""The sky: a gradient, the glow of the sun, and one sheet of clouds that is seen in perspective."""
 
 import cv2
 import numpy as np
 
+from cyclegan_edge.contract import Size
 from cyclegan_edge.scenes import tiles
 from cyclegan_edge.scenes.landscape import Landscape, smooth
 from cyclegan_edge.scenes.palette import Palette
 from cyclegan_edge.scenes.tiles import Floats
 
 
-def paint_sky(land: Landscape, colours: Palette, pan: float, size: tuple[int, int], focal: float) -> Floats:
+def paint_sky(land: Landscape, colours: Palette, size: Size, focal: float) -> Floats:
     """The whole sky as linear RGB, float32 (height, width, 3), also where land will hide it: water mirrors it.
 
     `size` is (height, width) and `focal` the focal length, all in px. Below eye level there is plain haze.
@@ -32,8 +33,7 @@ def paint_sky(land: Landscape, colours: Palette, pan: float, size: tuple[int, in
         sky += glow[..., None] * colours.sun * np.float32(0.6)
     far = 1 / (up + np.float32(0.10))
     k = np.float32(34)
-    drift = (pan * 1.1 + land.offsets[10]) % tiles.SIDE
-    u = np.asarray(side * far * k + np.float32(drift), np.float32)
+    u = np.asarray(side * far * k + np.float32(land.offsets[10]), np.float32)
     v = np.empty_like(u)
     v[:] = far * k * np.float32(1.25) + np.float32(land.offsets[11])
     thick = tiles.sample(tiles.clouds(), u, v) + 0.35 * tiles.sample(tiles.clouds(), u * 3, v * 3)  # whole: u wraps
