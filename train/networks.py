@@ -10,7 +10,9 @@
 - `model.N` keys are those of the reference, so its weights load one to one.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -20,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from cyclegan_edge.errors import ConfigError
 
 InitMethod = Literal["normal", "xavier"]
+NormLayer = Callable[[int], nn.Module]  # of so many channels
 
 MAX_WIDTH = 4096  # channels of a first layer
 MAX_BLOCKS = 256
@@ -152,41 +155,49 @@ class ResnetGenerator(nn.Module):
 class UnetLevel(nn.Module):
     """Halve, go through the level below, double, and skip-connect the input: (N, C, h, w) -> (N, 2 C, h, w)."""
 
-    def __init__(self, outer: int, inner: int, below: "UnetLevel | None", *, dropout: bool = False) -> None:
+    def __init__(self, outer: int, inner: int, below: "UnetLevel | None", norm: NormLayer, *, dropout: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, stride=2, padding=1)]
         if below is not None:
-            layers += [InstanceNorm(inner), below]
+            layers += [norm(inner), below]
         layers += [
             nn.ReLU(),
             nn.ConvTranspose2d(inner if below is None else 2 * inner, outer, 4, stride=2, padding=1),
-            InstanceNorm(outer),
+            norm(outer),
         ]
         self.model = nn.Sequential(*layers, *([nn.Dropout(0.5)] if dropout else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The skip connection carries the activated input: the reference's activation works in place."""
-        activated = self.model[0](x)
-        return torch.cat((activated, self.model[1:](activated)), dim=1)
+        """The reference's skip connection carries LeakyReLU(x); the ReLU that follows makes both the same."""
+        return torch.cat((x, self.model(x)), dim=1)
 
 
 class UnetGenerator(nn.Module):
-    """The generator of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 6.1.1)."""
+    """The generator of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 6.1.1).
 
-    def __init__(self, config: GeneratorConfig, in_channels: int = 3, out_channels: int = 3) -> None:
+    `channels` has an entry for each level, outermost first: 64, 128, 256, and five times 512 for 256 px.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        in_channels: int = 3,
+        out_channels: int = 3,
+        *,
+        norm: NormLayer = InstanceNorm,
+        dropout: bool = False,
+    ) -> None:
         super().__init__()
-        width = config.width
-        level = UnetLevel(8 * width, 8 * width, None)
-        for _ in range(_UNET_LEVELS[config.kind] - 5):
-            level = UnetLevel(8 * width, 8 * width, level, dropout=config.dropout)
-        for outer in (4 * width, 2 * width, width):
-            level = UnetLevel(outer, 2 * outer, level)
+        first, *_, outer, innermost = channels
+        level = UnetLevel(outer, innermost, None, norm, dropout=False)
+        for outer, inner in reversed(list(pairwise(channels[:-1]))):
+            level = UnetLevel(outer, inner, level, norm, dropout=dropout and outer == inner)
         self.model = nn.Module()  # the reference's name for the outermost level
         self.model.model = nn.Sequential(
-            nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
+            nn.Conv2d(in_channels, first, 4, stride=2, padding=1),
             level,
             nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, out_channels, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(2 * first, out_channels, 4, stride=2, padding=1),
             nn.Tanh(),
         )
 
@@ -228,7 +239,8 @@ def new_generator(config: GeneratorConfig, in_channels: int = 3, out_channels: i
         case "resnet":
             return ResnetGenerator(config, in_channels, out_channels)
         case "unet_128" | "unet_256":
-            return UnetGenerator(config, in_channels, out_channels)
+            channels = [config.width * min(2**level, 8) for level in range(_UNET_LEVELS[config.kind])]
+            return UnetGenerator(channels, in_channels, out_channels, dropout=config.dropout)
 
 
 def init_weights(

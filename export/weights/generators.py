@@ -5,12 +5,13 @@
 - ResNet: as in `train/networks.py`, but each layer has its own width, residual blocks may be separable (Li et al. 2020,
   arXiv:2003.08936), and down- and upsampling may be anti-aliased (Zhang 2019, arXiv:1904.11486; Park et al. 2020,
   arXiv:2007.15651).
-- U-Net: 4x4 kernels and skip connections (Isola et al. 2017, arXiv:1611.07004, section 6.1.1).
+- U-Net: that of `train/networks.py`, with any widths and norms.
 - The keys of a state dict are those of the originals without dropout.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cyclegan_edge.contract import MULTIPLE
+from cyclegan_edge.train.networks import UnetGenerator
 
 Norm = Literal["instance", "affine", "batch", "none"]  # affine: InstanceNorm with a weight and a bias per channel
 Padding = Literal["reflect", "replicate", "zero"]
@@ -165,68 +167,13 @@ class ForeignResnet(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
-class UnetLevel(nn.Module):
-    """Downsamples, goes through the level inside, upsamples; all but the outermost concatenate their input."""
-
-    def __init__(self, layers: list[nn.Module], *, outermost: bool = False) -> None:
-        super().__init__()
-        self.outermost = outermost
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, 2 C, h, w); the outermost: (N, inputs, H, W) -> (N, outputs, H, W)."""
-        y: Tensor = self.model(x)
-        return y if self.outermost else torch.cat([x, y], 1)
-
-
-class ForeignUnet(nn.Module):
-    """As many levels as `architecture.channels` has entries."""
-
-    def __init__(self, architecture: UnetArchitecture) -> None:
-        super().__init__()
-        outer, innermost = architecture.channels[-2:]
-        level = UnetLevel(
-            [
-                nn.LeakyReLU(0.2),
-                nn.Conv2d(outer, innermost, 4, 2, 1),
-                nn.ReLU(),
-                nn.ConvTranspose2d(innermost, outer, 4, 2, 1),
-                _norm(architecture.norm, outer),
-            ]
-        )
-        for outer, inner in reversed(list(pairwise(architecture.channels[:-1]))):
-            level = UnetLevel(
-                [
-                    nn.LeakyReLU(0.2),
-                    nn.Conv2d(outer, inner, 4, 2, 1),
-                    _norm(architecture.norm, inner),
-                    level,
-                    nn.ReLU(),
-                    nn.ConvTranspose2d(2 * inner, outer, 4, 2, 1),
-                    _norm(architecture.norm, outer),
-                ]
-            )
-        first = architecture.channels[0]
-        self.model = UnetLevel(
-            [
-                nn.Conv2d(architecture.inputs, first, 4, 2, 1),
-                level,
-                nn.ReLU(),
-                nn.ConvTranspose2d(2 * first, architecture.outputs, 4, 2, 1),
-                nn.Tanh(),
-            ],
-            outermost=True,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) in -1..1 -> (N, outputs, H, W) in -1..1."""
-        return self.model(x)  # type: ignore[no-any-return]
-
-
 def empty_generator(architecture: Architecture) -> nn.Module:
     """The generator of `architecture` on the meta device: shapes, no memory, until a state dict is assigned."""
     with torch.device("meta"):
-        return ForeignUnet(architecture) if isinstance(architecture, UnetArchitecture) else ForeignResnet(architecture)
+        if isinstance(architecture, ResnetArchitecture):
+            return ForeignResnet(architecture)
+        norm = partial(_norm, architecture.norm)
+        return UnetGenerator(architecture.channels, architecture.inputs, architecture.outputs, norm=norm)
 
 
 def fold_batch_norms(generator: nn.Module) -> None:
