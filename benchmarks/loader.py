@@ -70,7 +70,7 @@ def pace(pairs: Iterable[Any], count: int) -> float:
 def measure(data: Path, workers: int, count: int) -> list[float]:
     """Median pairs per second of each of LOADERS at 286 -> 256."""
     pillow = PillowPairs(data, 286, 256)
-    cache = PictureCache("ram", limit_mib=4096)
+    cache = PictureCache(4096)
     folders = find_pictures(data, read=cache.read)  # as in training: the check before the first step fills the cache
     crops = Crops(pictures=PicturesConfig(), load_size=286, size=256, multiple=4, seed=0)
 

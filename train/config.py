@@ -14,7 +14,7 @@ from cyclegan_edge.train.schedule import ScheduleConfig
 
 Preset = Literal["paper", "short-side"]
 
-RETIRED = ("discriminator.kind", "objective.penalty_weight", "speed.accumulate", "speed.fused")  # of old checkpoints
+RETIRED = ("discriminator.kind", "objective.penalty_weight", "pictures.cache", "speed.accumulate", "speed.fused")
 
 MAX_SIZE = 1 << 14  # px
 MAX_BATCH = 1 << 12

@@ -140,7 +140,7 @@ def open_data(
         shards = ShardPairs.open(config.data, seed=config.seed, on_warning=on_warning)
         a, b = shards.counts.values()
         return OpenedData(pairs=shards, counts=(a, b), sharded=True)
-    cache = PictureCache(config.pictures.cache, limit_mib=config.pictures.cache_mib)
+    cache = PictureCache(config.pictures.cache_mib)
     folders = find_pictures(
         Path(config.data), workers=config.pictures.workers, read=cache.read, on_progress=on_progress
     )

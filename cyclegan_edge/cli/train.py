@@ -32,10 +32,6 @@ def train(
         Literal["auto", "fp32", "tf32", "bf16", "fp16"] | None,
         typer.Option(help="Of the convolutions.", show_default="auto"),
     ] = None,
-    cache: Annotated[
-        Literal["ram", "disk", "none"] | None,
-        typer.Option(help="Where decoded pictures are kept between epochs.", show_default="ram"),
-    ] = None,
     evaluate_every: Annotated[
         int | None, typer.Option(help="Steps between evaluations, of which the best checkpoint is kept.")
     ] = None,
@@ -64,7 +60,6 @@ def train(
         "size": size,
         "batch": batch,
         "speed.precision": precision,
-        "pictures.cache": cache,
         "output.evaluate_every": evaluate_every,
     }
     overrides = {key: value for key, value in options.items() if value is not None}

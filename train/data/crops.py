@@ -7,7 +7,6 @@ import numpy as np
 
 from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import ConfigError
-from cyclegan_edge.train.data.cache import CacheKind
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's mode L
 
@@ -47,8 +46,7 @@ class PicturesConfig:
     colour_a: Literal["rgb", "grey"] = "rgb"  # "grey" trains on one channel: grey to colour with colour_b = "rgb"
     colour_b: Literal["rgb", "grey"] = "rgb"
     workers: int = 2  # threads that decode and resize
-    cache: CacheKind = "ram"  # where decoded pictures are kept between epochs
-    cache_mib: int = 4096  # memory that cache="ram" may take; what does not fit is decoded every time
+    cache_mib: int = 4096  # memory for decoded pictures, kept between epochs; what does not fit is decoded every time
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= MAX_WORKERS:
