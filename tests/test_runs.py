@@ -21,9 +21,10 @@ from cyclegan_edge.train.runs import (
 
 
 @pytest.fixture
-def runs(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A folder with the run `tiny`."""
+def runs(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of runs, with the run `tiny`."""
     shutil.copytree(tiny_checkpoint.parents[1], tmp_path / "runs" / "tiny")
+    monkeypatch.setattr("cyclegan_edge.train.runs.RUNS", tmp_path / "runs")
     return tmp_path / "runs"
 
 
@@ -37,10 +38,10 @@ def runs(tiny_checkpoint: Path, tmp_path: Path) -> Path:
         ("https://example.org/maps/0000.tar", None, "maps"),
     ],
 )
-def test_a_new_run_has_the_name_of_its_data(data: str, name: str | None, expected: str, tmp_path: Path) -> None:
-    run = new_run({"data": data}, name=name, runs=tmp_path)
+def test_a_new_run_has_the_name_of_its_data(data: str, name: str | None, expected: str) -> None:
+    run = new_run({"data": data}, name=name)
 
-    assert (run.folder, run.checkpoint, run.changed) == (tmp_path / expected, None, ())
+    assert (run.folder, run.checkpoint, run.changed) == (Path("runs") / expected, None, ())
 
 
 def test_overrides_win_over_assignments_and_those_over_the_preset() -> None:
@@ -58,8 +59,8 @@ def test_a_new_run_needs_data() -> None:
 
 
 def test_a_run_goes_on_with_its_settings_and_another_end_takes_the_place_of_its_own(runs: Path) -> None:
-    first = resume_run({"schedule.steps": 7}, runs=runs)
-    second = resume_run({"schedule.minutes": 1.0, "batch": 2}, name="tiny", assignments=["output.keep=3"], runs=runs)
+    first = resume_run({"schedule.steps": 7})
+    second = resume_run({"schedule.minutes": 1.0, "batch": 2}, name="tiny", assignments=["output.keep=3"])
 
     assert first.folder == second.folder == runs / "tiny"
     assert first.checkpoint == runs / "tiny" / "checkpoints" / "step_0000000.pt"
@@ -82,25 +83,26 @@ def test_a_run_goes_on_with_its_settings_and_another_end_takes_the_place_of_its_
 )
 def test_what_the_networks_or_the_order_depend_on_cannot_change(name: str, value: object, runs: Path) -> None:
     with pytest.raises(ConfigError, match=f"{name} cannot change"):
-        resume_run({name: value, "objective.identity_weight": 0.0}, runs=runs)
+        resume_run({name: value, "objective.identity_weight": 0.0})
 
 
 def test_the_newest_run_is_the_one_that_saved_last(runs: Path) -> None:
     (runs / "later" / "checkpoints").mkdir(parents=True)
     os.utime(runs / "tiny" / "checkpoints", (1, 1))
 
-    assert newest_run(runs) == runs / "later"
+    assert newest_run() == runs / "later"
 
 
-def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+def test_a_run_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
     with pytest.raises(CheckpointError, match="no run in"):
-        newest_run(tmp_path / "none")
+        newest_run()
+    (tmp_path / "runs" / "empty" / "checkpoints").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="empty has no checkpoint"):
-        resume_run({}, name="empty", runs=tmp_path)
+        resume_run({}, name="empty")
     with pytest.raises(CheckpointError, match="empty is neither a checkpoint"):
-        resolve_checkpoint(tmp_path / "empty")
+        resolve_checkpoint(tmp_path / "runs" / "empty")
 
 
 def test_a_folder_that_is_taken_gets_the_next_number(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_source_is_a_run_a_file_of_one_or_anyone_s_file(runs: Path, tmp_path: 
     theirs.parent.mkdir()
     theirs.touch()
 
-    assert resolve_checkpoint(None, runs=runs) == ("tiny", checkpoint)
+    assert resolve_checkpoint(None) == ("tiny", checkpoint)
     assert resolve_checkpoint(runs / "tiny") == ("tiny", checkpoint)
     assert resolve_checkpoint(checkpoint) == ("tiny", checkpoint)
     assert resolve_checkpoint(theirs) == ("maps-ba", theirs)

@@ -59,7 +59,6 @@ def new_run(
     preset: Preset = "paper",
     file: Path | None = None,
     assignments: Sequence[str] = (),
-    runs: Path = RUNS,
 ) -> Run:
     """A run that starts, in runs/NAME, by default the name of its data; `unused` finds a folder that is free.
 
@@ -73,7 +72,7 @@ def new_run(
             "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
         )
     config = load_settings(TrainConfig, file, assignments, base=PRESETS[preset], overrides=overrides)
-    return Run(folder=runs / (name or _data_name(config.data)), config=config)
+    return Run(folder=RUNS / (name or _data_name(config.data)), config=config)
 
 
 def resume_run(
@@ -82,14 +81,13 @@ def resume_run(
     name: str | None = None,
     file: Path | None = None,
     assignments: Sequence[str] = (),
-    runs: Path = RUNS,
 ) -> Run:
     """runs/NAME, or the newest run, from its last checkpoint on, with its settings save those given as in `new_run`.
 
     A new rule for the end of the run takes the place of the old one. Raises CheckpointError, and ConfigError for a
     setting that the networks or the order of the pictures depend on.
     """
-    folder = runs / name if name else newest_run(runs)
+    folder = RUNS / name if name else newest_run()
     checkpoint = find_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(
@@ -108,11 +106,11 @@ def resume_run(
     return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different))
 
 
-def newest_run(runs: Path = RUNS) -> Path:
+def newest_run() -> Path:
     """The run that saved last. Raises CheckpointError when there is none."""
-    run = newest(runs, _CHECKPOINTS)
+    run = newest(RUNS, _CHECKPOINTS)
     if run is None:
-        raise CheckpointError(f"There is no run in {runs}; train one with `cyclegan-edge train DATA`.")
+        raise CheckpointError(f"There is no run in {RUNS}; train one with `cyclegan-edge train DATA`.")
     return run
 
 
@@ -152,7 +150,7 @@ def open_data(
     )
 
 
-def resolve_checkpoint(source: Path | None, *, runs: Path = RUNS) -> tuple[str, Path]:
+def resolve_checkpoint(source: Path | None) -> tuple[str, Path]:
     """What to call it, and the checkpoint that `source` means: a run, anyone's file, or None for the newest run.
 
     Raises CheckpointError when there is none.
@@ -162,7 +160,7 @@ def resolve_checkpoint(source: Path | None, *, runs: Path = RUNS) -> tuple[str, 
         if run is not None and source.stem.startswith("step_"):
             return run.resolve().name, source
         return model_name(source), source
-    folder = source if source is not None else newest_run(runs)
+    folder = source if source is not None else newest_run()
     checkpoint = find_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(

@@ -4,13 +4,14 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.errors import CycleGanEdgeError
+from cyclegan_edge.errors import CycleGanEdgeError, SourceError, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def examine() -> list[Fact]:
         _probe(engines, "tensorrt-rtx", _tensorrt_rtx),
         _probe(engines, "onnx-tensorrt", lambda: _provider("Tensorrt"), INSTALL["onnx-tensorrt"]),
         _probe(engines, "onnx-cuda", lambda: _provider("CUDA"), INSTALL["onnx-cuda"]),
-        _probe(engines, "ncnn", _ncnn, INSTALL["ncnn"]),
+        _probe(engines, "ncnn", lambda: f"{_module('ncnn')} on the CPU", INSTALL["ncnn"]),
         _probe(engines, "openvino", _openvino, INSTALL["openvino"]),
         _probe(engines, "onnxruntime", _onnxruntime, INSTALL["onnxruntime"]),
         _probe(making, "torch", _torch, extra("train,export")),
@@ -59,7 +60,7 @@ def examine() -> list[Fact]:
         _probe(making, "torch-fidelity", lambda: version("torch-fidelity"), extra("evaluate")),
         _probe(making, "onnx", lambda: version("onnx"), extra("export")),
         _probe(making, "pnnx", lambda: version("pnnx"), extra("export")),
-        _probe(camera, "OpenCV", _opencv, "pip install opencv-python"),
+        _probe(camera, "OpenCV", lambda: _module("cv2"), "pip install opencv-python"),
         _probe(camera, "cameras", _cameras),
         _probe(camera, "GStreamer", _gstreamer),
         _probe(camera, "window", _window),
@@ -74,18 +75,17 @@ def _probe(topic: str, subject: str, look: Callable[[], str], remedy: str = "") 
     except CycleGanEdgeError as error:  # its sentence says what to do
         return Fact(topic, subject, str(error).rstrip("."), missing=True)
     except ModuleNotFoundError:  # includes a distribution that is not there
-        return Fact(topic, subject, "not installed", missing=True, remedy=remedy)
+        found = "not installed"
     except LookupError as error:  # a build without it
-        return Fact(topic, subject, str(error), missing=True, remedy=remedy)
+        found = str(error)
     except Exception as error:  # a broken library can fail in any way, and this is where one looks why
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return Fact(topic, subject, f"does not load ({reason})", missing=True, remedy=remedy)
+        found = f"does not load ({first_line(error)})"
+    return Fact(topic, subject, found, missing=True, remedy=remedy)
 
 
 def _python() -> str:
-    return (
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores"
-    )
+    cores = len(os.sched_getaffinity(0))
+    return f"{platform.python_version()}, {platform.system()} {platform.machine()}, {cores} cores"
 
 
 def _extension() -> str:
@@ -124,11 +124,8 @@ def _openvino() -> str:
     import openvino
 
     core = openvino.Core()
-    bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return (
-        f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}, "
-        f"{'fp32 and bf16' if bf16 else 'fp32'}"
-    )
+    precisions = "fp32 and bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}, {precisions}"
 
 
 def _provider(name: str) -> str:
@@ -139,12 +136,6 @@ def _provider(name: str) -> str:
     return f"in onnxruntime {onnxruntime.__version__}; whether it starts shows when it is used"
 
 
-def _ncnn() -> str:
-    import ncnn
-
-    return f"{ncnn.__version__} on the CPU"
-
-
 def _torch() -> str:
     import torch
 
@@ -152,20 +143,17 @@ def _torch() -> str:
     return f"{torch.__version__} on {gpu}"
 
 
-def _opencv() -> str:
-    import cv2
-
-    return str(cv2.__version__)
+def _module(name: str) -> str:
+    """The version of a module that loads."""
+    return str(import_module(name).__version__)
 
 
 def _cameras() -> str:
-    from cyclegan_edge.errors import SourceError
     from cyclegan_edge.video.captures import cameras
 
-    found = [f"{device}{_camera_name(Path(device))}" for device in cameras()]
-    if not found:
+    if not (found := list(cameras())):
         raise SourceError("no /dev/video* here; plug one in, or try `--source synthetic`.")
-    return ", ".join(found)
+    return ", ".join(f"{device}{_camera_name(Path(device))}" for device in found)
 
 
 def _camera_name(device: Path) -> str:
@@ -176,7 +164,6 @@ def _camera_name(device: Path) -> str:
 
 
 def _gstreamer() -> str:
-    from cyclegan_edge.errors import SourceError
     from cyclegan_edge.video.captures import has_gstreamer
 
     if not has_gstreamer():
