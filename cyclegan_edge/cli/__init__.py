@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
@@ -39,7 +40,6 @@ EXTRAS = {  # package -> the extra that brings it
 }
 
 app = typer.Typer(
-    help="CycleGAN from a folder of pictures to a live camera on a small device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,18 +47,16 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
         typer.echo(f"cyclegan-edge {version('cyclegan-edge')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """CycleGAN from a folder of pictures to a live camera on a small device."""

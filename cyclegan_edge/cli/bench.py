@@ -13,11 +13,6 @@ from cyclegan_edge.errors import ConfigError
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 
-@bench.callback()
-def options() -> None:
-    """Measure this machine."""
-
-
 @bench.command()
 def preprocess(
     seconds: Annotated[float, typer.Option(min=0.1, help="For each row of the tables; more is steadier.")] = 3.0,

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 data = typer.Typer(help="Make data sets, look at them, pack them.", no_args_is_help=True)
 
 
-@data.callback()
-def options() -> None:
-    """Make data sets, look at them, pack them."""
-
-
 @data.command()
 def check(
     folder: Annotated[
