@@ -16,6 +16,8 @@ refuses half a file. Raises ImageError, one sentence that names the file; Trunca
 """
 
 import io
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,6 +56,12 @@ def list_images(folder: Path, *, most: int | None = None) -> list[Path]:
     if most is None:
         return files
     return [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
+
+
+def name_kinds(names: Iterable[str]) -> str:
+    """ "3 .heic, 1 .txt": files counted by suffix, the commonest kind first."""
+    kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in names)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:

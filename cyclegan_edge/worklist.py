@@ -2,6 +2,7 @@
 
     photos/a.png        -> OUT/a.png
     photos/trip/a.png   -> OUT/trip/a.png    with recursion: the tree below the folder that was named is kept
+    a.gif               -> OUT/a.png         as what is read but not written; or whatever format is asked for
     clip.mov            -> OUT/clip.mp4      a name that is taken becomes clip-2.mp4
 
 A result's name depends on the listing alone, never on the share or on what is done, so machines that share a disk agree
@@ -16,12 +17,12 @@ Nothing in OUT says which model made it: give every model a folder of its own.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cyclegan_edge.errors import ConfigError, DataError, SinkError, SourceError
-from cyclegan_edge.images import SUFFIXES
+from cyclegan_edge.images import SUFFIXES, WRITABLE
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
@@ -95,17 +96,21 @@ def plan(
     *,
     recursive: bool = False,
     share: Share = Share(),  # noqa: B008
+    suffix: str | None = None,
+    on_skip: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Job]:
     """Each file of `share` to translate once, and where its result goes: over no input and no other result.
 
-    A folder's files count by suffix, hidden ones never, and recursion stays out of `out`. Only names are held, at most
+    A folder's files count by suffix, hidden ones never, and recursion stays out of `out`; `on_skip` is given the names
+    of the others. `suffix` is that of the results that are pictures; None keeps theirs. Only names are held, at most
     some 450 bytes a file. Raises DataError for an input that is not there, a folder with nothing to translate, or an
     input folder that is also `out`.
     """
     place = out.resolve()
     names: dict[str, str] = {}  # absolute path of each file, once: the name it would like below `out`
     for given in inputs:
-        for file, name in _files(given, place, recursive=recursive):
+        for file, name in _files(given, place, recursive=recursive, on_skip=on_skip):
+            name = name if _is_video(name) or not suffix else f"{os.path.splitext(name)[0]}{suffix}"
             names.setdefault(file, name)
     inside = f"{place}{os.sep}"
     taken = {file.removeprefix(inside) for file in names if file.startswith(inside)}
@@ -120,7 +125,7 @@ def plan(
             yield Job(file, str(out / name))
 
 
-def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, str]]:
+def _files(given: Path, out: Path, *, recursive: bool, on_skip: Callable[[str], None]) -> Iterator[tuple[str, str]]:
     """The absolute path of each file that `given` means, and the name its result would like."""
     folder = given.resolve() if given.is_dir() else None
     if folder is None:
@@ -135,20 +140,28 @@ def _files(given: Path, out: Path, *, recursive: bool) -> Iterator[tuple[str, st
         folders[:] = sorted(it for it in folders if recursive and _is_seen(it) and os.path.join(path, it) != str(out))
         below = os.path.relpath(path, folder)
         for name in sorted(files):
-            if _is_seen(name) and os.path.splitext(name)[1].lower() in _WANTED:
+            if not _is_seen(name):
+                continue
+            if os.path.splitext(name)[1].lower() in _WANTED:
                 empty = False
                 yield os.path.join(path, name), os.path.normpath(os.path.join(below, _renamed(name)))
+            else:
+                on_skip(name)
     if empty:
         hint = "" if recursive else ", or add --recursive for the folders in it"
         raise DataError(f"{given} holds no picture and no video; name a folder that does{hint}.")
 
 
 def _renamed(name: str) -> str:
-    """The name of the result of the file `name`: videos become .mp4, and files without a picture suffix .png."""
+    """The name of the result of the file `name`: .mp4 for a video, .png for a picture that is not written as it is."""
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in VIDEO_SUFFIXES:
+    if _is_video(name):
         return f"{stem}.mp4"
-    return name if suffix.lower() in SUFFIXES else f"{stem}.png"
+    return name if suffix.lower() in WRITABLE else f"{stem}.png"
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def _is_seen(name: str) -> bool:

@@ -56,9 +56,22 @@ def test_a_folder_is_translated_and_unreadable_files_are_named(
     np.testing.assert_array_equal(read_image(out / "a.png"), tiny_translated(read_image(pictures / "a.png")[None])[0])
     assert "tensorrt was passed over" in said
     assert "Translating with " in said
-    assert f"{pictures / 'c.png'} is no JPEG, PNG, WebP, BMP or TIFF picture" in said
+    assert f"{pictures / 'c.png'} is damaged, or none of JPEG, PNG" in said
+    assert "1 files are no pictures or videos that are read: 1 .txt" in said
     assert "2 of 3 files translated, 0 were done before, 1 failed" in said
     assert str(out) in said
+
+
+def test_the_format_and_the_quality_of_pictures_can_be_chosen(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    for quality in (30, 90):
+        translate(tiny_bundle, pictures, "--out", tmp_path / str(quality), "--format", "webp", "--quality", quality)
+
+    small, large = (sorted((tmp_path / quality).iterdir()) for quality in ("30", "90"))
+    assert [path.name for path in small] == ["a.webp", "b.webp"]
+    assert all(path.read_bytes().startswith(b"RIFF") for path in small)
+    assert small[0].stat().st_size < large[0].stat().st_size
 
 
 def test_a_video_keeps_its_size_rate_and_length(

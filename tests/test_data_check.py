@@ -135,7 +135,10 @@ def test_files_that_nothing_reads_are_a_warning(data: Path) -> None:
     (data / "testA" / "more").mkdir()
     (data / "testA" / ".DS_Store").touch()
 
-    assert "testA holds 2 files or folders that nothing reads." in check(data, size=1).warnings
+    assert (
+        "testA holds 2 files or folders that nothing reads (1 without a suffix, 1 .heic)."
+        in check(data, size=1).warnings
+    )
 
 
 def test_a_folder_without_any_of_the_four_is_refused(tmp_path: Path) -> None:

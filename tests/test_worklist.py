@@ -49,6 +49,17 @@ def test_only_recursion_goes_into_folders_and_keeps_their_tree(tmp_path: Path) -
     }
 
 
+def test_results_have_a_suffix_that_is_written_or_the_one_asked_for(tmp_path: Path) -> None:
+    photos, skipped = touch(tmp_path / "photos", "a.GIF", "b.png", "c.mov", "d.heic", "e", ".f"), list[str]()
+
+    as_they_are = list(plan([photos], tmp_path / "out", on_skip=skipped.append))
+    as_jpeg = list(plan([photos], tmp_path / "out", suffix=".jpg"))
+
+    assert [job.target.name for job in as_they_are] == ["a.png", "b.png", "c.mp4"]
+    assert [job.target.name for job in as_jpeg] == ["a.jpg", "b.jpg", "c.mp4"]
+    assert skipped == ["d.heic", "e"]
+
+
 def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
     photos = touch(tmp_path / "photos", "a.png")
     (photos / "again").symlink_to(photos)

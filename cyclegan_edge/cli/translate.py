@@ -48,6 +48,14 @@ def translate(
             metavar="I/N", help="Only the I-th of N equal shares, by name: one per machine.", show_default=False
         ),
     ] = None,
+    format: Annotated[  # noqa: A002  # the option's name
+        Literal["png", "jpg", "webp"] | None,
+        typer.Option(help="Of the pictures; without it, that of each input.", show_default=False),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of JPEG, 95 without it, and WebP, lossless without it.", show_default=False),
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
@@ -55,11 +63,17 @@ def translate(
     What is done already is not done again; run the same command as often, and on as many machines, as you like. Give
     every model a folder of its own: results do not say which model made them.
     """
+    from cyclegan_edge.images import name_kinds
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.captures import quiet_opencv
     from cyclegan_edge.worklist import VIDEO_SUFFIXES, parse_share, plan
 
-    jobs = list(plan(inputs, out, recursive=recursive, share=parse_share(shard)))
+    skipped: list[str] = []
+    suffix = f".{format}" if format else None
+    share = parse_share(shard)
+    jobs = list(plan(inputs, out, recursive=recursive, share=share, suffix=suffix, on_skip=skipped.append))
+    if skipped:
+        warn(f"{len(skipped)} files are no pictures or videos that are read: {name_kinds(skipped)}.")
     offer_rebuild(model, engine=engine, precision=precision, yes=yes)
     translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
     for reason in translator.passed_over:
@@ -70,7 +84,9 @@ def translate(
     translated = failed = 0
     with quiet_opencv(), progress_bar() as bar:
         task = bar.add_task("files", total=len(jobs), note="")
-        for job, outcome in chain(translate_pictures(translator, pictures), translate_videos(translator, videos, bar)):
+        for job, outcome in chain(
+            translate_pictures(translator, pictures, quality), translate_videos(translator, videos, bar)
+        ):
             translated += outcome == "translated"
             if isinstance(outcome, CycleGanEdgeError):
                 failed += 1
@@ -84,7 +100,9 @@ def translate(
     )
 
 
-def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Iterator[tuple["Job", Outcome]]:
+def translate_pictures(
+    translator: "Translator", jobs: Iterable["Job"], quality: int | None
+) -> Iterator[tuple["Job", Outcome]]:
     """Translate picture files, several at once where the engine can; one that fails costs no other."""
     from cyclegan_edge.images import read_image, write_image
 
@@ -109,7 +127,7 @@ def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Itera
         try:
             for translated in translator.many(images):
                 job, version = begun.popleft()
-                write_image(job.target, translated)
+                write_image(job.target, translated, quality=quality)
                 job.mark_done(version)
                 yield job, "translated"
                 while settled:
@@ -117,7 +135,9 @@ def translate_pictures(translator: "Translator", jobs: Iterable["Job"]) -> Itera
             more = False
         except (EngineError, ImageError) as error:  # of the first; what was with the engine too is lost with it
             settled.append((begun.popleft()[0], error))
-            settled.extend((job, _attempt(job, partial(translate_picture, translator))) for job, _ in begun)
+            settled.extend(
+                (job, _attempt(job, partial(translate_picture, translator, quality=quality))) for job, _ in begun
+            )
             begun.clear()
         while settled:
             yield settled.popleft()
@@ -155,11 +175,11 @@ def translate_video(translator: "Translator", source: Path, target: Path, *, bar
         warn(f"{source} ends after {frames} of its {video.length} frames; the rest is damaged or missing.")
 
 
-def translate_picture(translator: "Translator", source: Path, target: Path) -> None:
+def translate_picture(translator: "Translator", source: Path, target: Path, *, quality: int | None) -> None:
     """Translate one picture file."""
     from cyclegan_edge.images import read_image, write_image
 
-    write_image(target, translator(read_image(source)))
+    write_image(target, translator(read_image(source)), quality=quality)
 
 
 def _attempt(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:

@@ -20,7 +20,7 @@ import numpy as np
 
 from cyclegan_edge.errors import DataError, ImageError, TruncatedError
 from cyclegan_edge.files import write_file
-from cyclegan_edge.images import inspect_image, list_images, read_encoded
+from cyclegan_edge.images import inspect_image, list_images, name_kinds, read_encoded
 from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, ProgressCallback, ignore_progress
 
 FOLDERS = (*DOMAINS, "testA", "testB")
@@ -111,7 +111,11 @@ class DataCheck:
                 (folder.small, f"{folder.small} smaller than {self.size} px; they are enlarged."),
                 (len(folder.grey), f"{len(folder.grey)} greyscale; a model learns to drop colours from them."),
                 (len(folder.transparent), f"{len(folder.transparent)} transparent; white shows through."),
-                (len(folder.ignored), f"{len(folder.ignored)} files or folders that nothing reads."),
+                (
+                    len(folder.ignored),
+                    f"{len(folder.ignored)} files or folders that nothing reads "
+                    f"({name_kinds(path.name for path in folder.ignored)}).",
+                ),
             )
         ]
         twice = [f"{self._names(group)} are the same picture; it is learned more often." for group in self.duplicates]
