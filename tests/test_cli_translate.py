@@ -91,6 +91,19 @@ def test_a_video_keeps_its_size_rate_and_length(
         np.testing.assert_allclose(red_first, tiny_translated(grey).mean(axis=(0, 1, 2)), atol=8)  # the codec's
 
 
+def test_without_pyav_it_is_said_what_a_video_loses(
+    tiny_bundle: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("streams", "encode"):
+        monkeypatch.setattr(f"cyclegan_edge.video.{module}.has_av", lambda: False)
+
+    said = translate(tiny_bundle, video, "--out", tmp_path / "out")
+
+    assert "lose their sound" in said
+    assert "pip install 'cyclegan-edge[video]'" in said
+    assert "1 of 1 files translated" in said
+
+
 def test_a_cut_video_fails_alone(tiny_bundle: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
     (video.parent / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
 

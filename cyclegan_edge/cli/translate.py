@@ -66,6 +66,7 @@ def translate(
     from cyclegan_edge.images import name_kinds
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.captures import quiet_opencv
+    from cyclegan_edge.video.streams import has_av
     from cyclegan_edge.worklist import VIDEO_SUFFIXES, parse_share, plan
 
     skipped: list[str] = []
@@ -81,6 +82,11 @@ def translate(
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
     videos = [job for job in jobs if job.source.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [job for job in jobs if job.source.suffix.lower() not in VIDEO_SUFFIXES]
+    if videos and not has_av():
+        warn(
+            "Without PyAV videos lose their sound, the times of their pictures and their pixel aspect, and play in no "
+            "browser; add it with `pip install 'cyclegan-edge[video]'`."
+        )
     translated = failed = 0
     with quiet_opencv(), progress_bar() as bar:
         task = bar.add_task("files", total=len(jobs), note="")
@@ -150,14 +156,17 @@ def translate_videos(translator: "Translator", jobs: Iterable["Job"], bar: Progr
 
 
 def translate_video(translator: "Translator", source: Path, target: Path, *, bar: Progress) -> None:
-    """Translate one video file, at the same rate, several frames at once where the engine can."""
+    """Translate one video file, with its times and its sound, several frames at once where the engine can."""
+    from cyclegan_edge.video.clip import AvClip
     from cyclegan_edge.video.frames import Rendered
     from cyclegan_edge.video.recorder import open_video
     from cyclegan_edge.video.sources import open_source
+    from cyclegan_edge.video.streams import has_av
 
     with contextlib.ExitStack() as opened:
-        video = opened.enter_context(contextlib.closing(open_source(str(source.resolve()))))
-        sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps))
+        clip = opened.enter_context(contextlib.closing(AvClip(source))) if has_av() else None
+        video = clip or opened.enter_context(contextlib.closing(open_source(str(source.resolve()))))
+        sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps, clip=clip))
         task = bar.add_task(escape(source.name), total=video.length, note="")
         frames = 0
         begun: deque[Frame] = deque()

@@ -7,9 +7,10 @@ With `survives` whatever was written plays even when the process is killed in th
 second, .mkv and .avi without an end. A plain .mp4 is nothing until it is closed, but can be searched in faster.
 """
 
+import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from cyclegan_edge.errors import SinkError, first_line
 from cyclegan_edge.video.captures import quiet_opencv
 from cyclegan_edge.video.frames import BgrPicture
 from cyclegan_edge.video.streams import has_av
+
+if TYPE_CHECKING:
+    from cyclegan_edge.video.clip import AvClip
 
 SUFFIXES = (".mp4", ".mkv", ".avi")
 
@@ -41,10 +45,13 @@ class VideoWriter(Protocol):
         """Finish the file. Raises SinkError."""
 
 
-def open_writer(path: Path, *, size: Size, fps: float, survives: bool) -> VideoWriter:
-    """Start the video `path`; `fps` is what it will be about, or exactly for OpenCvWriter. Raises SinkError."""
+def open_writer(path: Path, *, size: Size, fps: float, survives: bool, clip: "AvClip | None" = None) -> VideoWriter:
+    """Start the video `path`; `fps` is what it will be about, or exactly for OpenCvWriter.
+
+    `clip` is where sound and pixel aspect come from. Raises SinkError.
+    """
     if has_av() and path.suffix.lower() != ".avi":
-        return AvWriter(path, size=size, fps=fps, survives=survives)
+        return AvWriter(path, size=size, fps=fps, survives=survives, clip=clip)
     return OpenCvWriter(path, size=size, fps=fps)
 
 
@@ -60,7 +67,7 @@ def check_suffix(path: Path) -> None:
 class AvWriter:
     """H.264 through PyAV."""
 
-    def __init__(self, path: Path, *, size: Size, fps: float, survives: bool) -> None:
+    def __init__(self, path: Path, *, size: Size, fps: float, survives: bool, clip: "AvClip | None" = None) -> None:
         import av
 
         flags = "frag_keyframe+empty_moov+default_base_moof" if survives else "faststart"
@@ -84,6 +91,9 @@ class AvWriter:
         codec.time_base = _TIME_BASE
         codec.thread_count = 1 if size[0] * size[1] <= _ONE_THREAD else 0  # threads of its own scatter the heap
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        if clip and clip.aspect:
+            codec.sample_aspect_ratio = clip.aspect
+        self._sound = clip.sound(self._container) if clip else None
 
     def write(self, picture: BgrPicture, seconds: float) -> None:
         import av
@@ -98,20 +108,24 @@ class AvWriter:
         frame.time_base = _TIME_BASE
         if self._survives and (self._keyframe is None or self._last - self._keyframe >= _KEYFRAME / _TIME_BASE):
             frame.pict_type, self._keyframe = av.video.frame.PictureType.I, self._last
-        self._mux(frame)
+        self._mux(frame, seconds)
 
     def close(self) -> None:
-        self._mux(None)
+        self._mux(None, math.inf)
         try:
+            if self._sound:
+                self._sound.close()
             self._container.close()
         except OSError as error:
             raise self._unwritten(error) from error
 
-    def _mux(self, frame: Any) -> None:
-        """Encode a frame, or what the encoder still holds, and write it."""
+    def _mux(self, frame: Any, seconds: float) -> None:
+        """Encode a frame, or what the encoder still holds, and write it after the sound before its time."""
         import av
 
         try:
+            for packet in self._sound.until(seconds) if self._sound else ():
+                self._container.mux(packet)
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except (av.error.FFmpegError, OSError) as error:

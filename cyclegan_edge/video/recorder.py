@@ -17,6 +17,7 @@ from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import SinkError
 from cyclegan_edge.files import atomic_file
 from cyclegan_edge.video.captures import quiet_opencv
+from cyclegan_edge.video.clip import AvClip
 from cyclegan_edge.video.encode import VideoWriter, check_suffix, open_writer
 from cyclegan_edge.video.frames import Notify, Rendered
 from cyclegan_edge.video.streams import has_av
@@ -131,7 +132,8 @@ def open_recording(recorder: Recorder) -> Iterator[Recorder]:
 class VideoFile:
     """A sink that writes each picture as one frame, made by `open_video`."""
 
-    def __init__(self, path: Path, writer: VideoWriter, size: Size, fps: float) -> None:
+    def __init__(self, path: Path, writer: VideoWriter, size: Size, fps: float | None) -> None:
+        """Without `fps` a picture is shown when its frame was captured."""
         self.name, self.written = str(path), 0  # frames
         self._path, self._writer, self._size, self._fps = path, writer, size, fps
 
@@ -146,22 +148,23 @@ class VideoFile:
             raise SinkError(
                 f"{self._path} ends here: its disk has {free >> 20} MB left; make room before the next one."
             )
-        self._writer.write(picture, self.written / self._fps)
+        self._writer.write(picture, self.written / self._fps if self._fps else rendered.frame.captured)
         self.written += 1
         return True
 
 
 @contextlib.contextmanager
-def open_video(path: Path, *, size: Size, fps: float) -> Iterator[VideoFile]:
+def open_video(path: Path, *, size: Size, fps: float, clip: AvClip | None = None) -> Iterator[VideoFile]:
     """A video file of pictures of `size`, whole or not at all: it appears at `path` when the block ends well.
 
-    The suffix chooses the format, see `encode`. Raises SinkError.
+    The suffix chooses the format, see `encode`. Pictures from a `clip` keep its times, its sound and its pixel aspect;
+    others are 1 / `fps` apart. Raises SinkError.
     """
     check_suffix(path)
     try:
         with atomic_file(path) as partial:
-            writer = open_writer(partial, size=size, fps=fps, survives=False)
-            video = VideoFile(path, writer, size, fps)
+            writer = open_writer(partial, size=size, fps=fps, survives=False, clip=clip)
+            video = VideoFile(path, writer, size, None if clip else fps)
             try:
                 yield video
             finally:
