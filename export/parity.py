@@ -41,6 +41,7 @@ _ENGINES: dict[FormatName, EngineName] = {
 }
 _RENDERED = 8  # landscapes to compare on, where no pictures of the run are there
 
+Outcome = Literal["good", "failed", "skipped"]  # skipped: it cannot be run here
 Pair = tuple[Picture, Picture]  # a picture, and what float32 PyTorch makes of it
 
 
@@ -49,7 +50,7 @@ class Verdict:
     """What came of one file."""
 
     file: str
-    outcome: Literal["good", "failed", "skipped"]  # skipped: it cannot be run here
+    outcome: Outcome
     reason: str = ""  # a sentence, unless it is good
     engine: str = ""  # what ran it: "onnxruntime 1.32.0 fp32"
     parity: Parity | None = None  # None: nothing was compared

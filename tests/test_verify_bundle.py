@@ -149,6 +149,15 @@ def test_another_graph_under_a_right_hash_is_out_of_bounds(copied: Path) -> None
     assert verdict.reason.endswith("; choose another engine, or export the model again.")
 
 
+def test_a_graph_that_no_engine_opens_has_failed(copied: Path) -> None:
+    (copied / HALF).write_bytes(b"\x08\x0a")  # a version and no graph
+    change(copied, lambda it: it["artifacts"][1].update(sha256=sha256(copied / HALF), bytes=None))
+
+    found = {it.outcome for it in verdicts(copied) if it.file == HALF and it.engine.startswith("onnxruntime")}
+
+    assert found == {"failed"}
+
+
 def test_an_engine_of_another_device_is_skipped_unless_it_was_asked_for(copied: Path) -> None:
     elsewhere = {"gpu": "Orin", "compute_capability": "8.7", "tensorrt": "10.3.0.30", "platform": "Linux-aarch64"}
     change(copied, lambda it: it["artifacts"].append(it["artifacts"][1] | {"format": "tensorrt", "device": elsewhere}))
