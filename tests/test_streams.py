@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from cyclegan_edge.errors import SourceError
-from cyclegan_edge.video import sources
+from cyclegan_edge.video import reconnect, sources
+from cyclegan_edge.video.frames import Source
 from cyclegan_edge.video.reconnect import Reconnecting
 from cyclegan_edge.video.sources import open_source, without_password
 
@@ -66,17 +67,17 @@ def rtsp(has_server: None) -> Iterator[RtspServer]:
 
 
 class Mjpeg(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG, a new level of grey every 40 ms; /secret wants a password."""
+    """Motion JPEG, a new level of grey every 40 ms; /short ends after three, /secret wants a password."""
 
     def do_GET(self) -> None:
-        if self.path != "/live":
+        if self.path not in {"/live", "/short"}:
             self.send_error(401 if self.path == "/secret" else 404)
             return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
         try:
-            for number in range(10_000):
+            for number in range(3 if self.path == "/short" else 10_000):
                 data = cv2.imencode(".jpg", np.full((48, 64, 3), 10 * (number % 20), np.uint8))[1].tobytes()
                 self.wfile.write(b"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
                 self.wfile.write(data + b"\r\n")
@@ -164,6 +165,35 @@ def test_a_server_that_is_killed_and_comes_back_is_found_again(rtsp: RtspServer)
     assert source.outages == 1
     assert "was lost" in told[0]
     assert "is back" in told[1]
+
+
+def test_fifty_outages_of_a_real_stream_leave_threads_and_descriptors_as_they_were(
+    mjpeg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnect, "FIRST_PAUSE", 0.001)
+
+    def opened() -> Source:
+        return open_source(f"{mjpeg}/short")
+
+    source = Reconnecting(opened(), opened, stopping=threading.Event(), notify=lambda _: None)
+    while source.outages < 2:
+        source.read()
+    before = descriptors(), threading.active_count()
+
+    while source.outages < 52:
+        assert source.read() is not None
+    for _ in range(100):  # the server's end of a connection, and its thread, go a moment later
+        if descriptors() <= before[0] and threading.active_count() <= before[1]:
+            break
+        time.sleep(0.05)
+    after = descriptors(), threading.active_count()
+    source.close()
+
+    assert after <= before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 def test_without_pyav_opencv_reads_the_stream(rtsp: RtspServer, monkeypatch: pytest.MonkeyPatch) -> None:
