@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclegan_edge.bundle import MANIFEST
 from cyclegan_edge.contract import Size
-from cyclegan_edge.errors import SinkError, SourceError
+from cyclegan_edge.errors import CycleGanEdgeError, SinkError, SourceError
 from cyclegan_edge.translator import Translator
 from cyclegan_edge.video import sources
 from cyclegan_edge.video.frames import Notify, Source
@@ -87,8 +87,8 @@ class Live:
 
     def about(self, folder: Path) -> dict[str, str]:
         """What a page says of the run."""
-        name, device = self.translator.name, self.translator.device
-        return {"model": folder.name, "engine": name, "device": device, "source": self.source.name}
+        height, width = self.source.size
+        return {"model": folder.name, "source": f"{self.source.name}, {width}x{height}"}
 
     def run(self, *, frames: int | None = None, seconds: float | None = None) -> Iterator[FrameTiming]:
         """As `Pipeline.run`, with every timing added to `timings`."""
@@ -134,7 +134,7 @@ def _open_source(
     if config.source == BROWSER:
         if config.page is None:
             raise SourceError("The source browser is a camera of whoever opens the page; add --web.")
-        browser = BrowserSource(config.camera_size or BrowserSource.SIZE)
+        browser = BrowserSource(config.camera_size or BrowserSource.SIZE, stopping=stopping)
         return browser, browser.trouble
 
     def opened() -> Source:
@@ -172,18 +172,20 @@ def _add_live_sinks(
         size=source.size,
         models=_models_beside(folder),
         model=folder.name,
+        translator=live.translator,
         load=load,
         notify=notify,
         folder=out.parent,
     )
     shown = (source.size[0], source.size[1] * (2 if config.layout == "side-by-side" else 1))
     if config.window:
-        keys = {
+        keys: dict[str, Callable[[], object]] = {
             "s": session.snapshot,
             "r": lambda: session.set("recording", not recorder.on),
             " ": lambda: session.set("frozen", not pipeline.frozen),
             "v": session.toggle_split,
         }
+        keys = {key: _noticing(action, notify) for key, action in keys.items()}
         pipeline.add_window(stack.enter_context(open_window(f"cyclegan-edge: {folder.name}", shown, keys)))
     if config.page is not None:
         from cyclegan_edge.web.server import open_page
@@ -206,6 +208,18 @@ def _add_live_sinks(
         pipeline.add(camera)
     if config.out is not None or config.window or config.page is not None:
         pipeline.add(stack.enter_context(open_recording(recorder)))
+
+
+def _noticing(action: Callable[[], object], notify: Notify) -> Callable[[], None]:
+    """`action`, which when it fails is said and costs nothing else."""
+
+    def attempt() -> None:
+        try:
+            action()
+        except CycleGanEdgeError as error:
+            notify(str(error))
+
+    return attempt
 
 
 def _models_beside(folder: Path) -> dict[str, Path]:

@@ -35,6 +35,8 @@ class Nothing:
 class Plain:
     """A translator that changes nothing."""
 
+    name, device = "plain 1.0", "nowhere"
+
     def prepare(self, image: BgrPicture, *, bgr: bool = False) -> Batch:
         return image[np.newaxis]
 
@@ -70,6 +72,7 @@ def session(pipeline: Pipeline, told: list[str], tmp_path: Path) -> Session:
         size=(16, 24),
         models={"summer": Path("summer"), "winter": Path("winter"), "broken": Path("broken")},
         model="summer",
+        translator=Plain(),
         load=load,
         notify=told.append,
         folder=tmp_path,

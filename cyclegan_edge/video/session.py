@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 
@@ -15,6 +15,13 @@ from cyclegan_edge.video.frames import FrameTranslator, Notify
 from cyclegan_edge.video.overlay import LiveView
 from cyclegan_edge.video.pipeline import Pipeline, warm_up
 from cyclegan_edge.video.recorder import Recorder
+
+
+class NamedTranslator(FrameTranslator, Protocol):
+    """A translator that says what runs it."""
+
+    name: str
+    device: str
 
 
 class Session:
@@ -29,11 +36,13 @@ class Session:
         size: Size,
         models: Mapping[str, Path],
         model: str,
-        load: Callable[[Path], FrameTranslator],
+        translator: NamedTranslator,
+        load: Callable[[Path], NamedTranslator],
         notify: Notify,
         folder: Path = Path(),
     ) -> None:
         """`models` are those that can be switched to, `model` the one at work; snapshots go into `folder`."""
+        self._translator = translator
         self._pipeline, self._view, self._recorder = pipeline, view, recorder
         self._size, self._models, self._model, self._load = size, dict(models), model, load
         self._notify, self._folder = notify, folder
@@ -44,6 +53,8 @@ class Session:
         """What the controls show."""
         return {
             "model": self._model,
+            "engine": self._translator.name,
+            "device": self._translator.device,
             "models": list(self._models),
             "loading": self._loading,
             "recording": self._recorder.on,
@@ -100,7 +111,8 @@ class Session:
             except CycleGanEdgeError as error:
                 self._notify(f"{model} was not taken: {error}")
             else:
-                self._pipeline.translator, self._model = translator, model
+                self._pipeline.translator = self._translator = translator
+                self._model = model
                 self._notify(f"{model} has taken over.")
             finally:
                 self._loading = None

@@ -5,6 +5,7 @@ however slow the engine is. One browser at a time has the camera.
 """
 
 import io
+import threading
 import time
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from cyclegan_edge.video.slot import Slot
 
 MAX_BYTES = 1 << 21  # of one JPEG
 MAX_SIDE = 1920  # px
+
+_LOOK = 0.2  # s between two looks at whether the run has ended
 
 
 class _Sent(NamedTuple):
@@ -37,11 +40,14 @@ class BrowserSource:
 
     SIZE: Size = (360, 640)
 
-    def __init__(self, size: Size = SIZE, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, size: Size = SIZE, *, stopping: threading.Event | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.size = size  # what the page asks its camera for; it may give another
         self._clock, self._index = clock, -1
         self._slot: Slot[_Sent] = Slot()
         self._owner: object | None = None
+        self._stopping = stopping or threading.Event()
 
     def put(self, sender: object, tag: int, jpeg: bytes) -> bool:
         """A picture from `sender`; False when another browser has the camera, or it is too large or no JPEG."""
@@ -56,7 +62,10 @@ class BrowserSource:
             self._owner = None
 
     def read(self) -> Frame | None:
-        while (sent := self._slot.take()) is not None:
+        while not (self._stopping.is_set() or self._slot.ended):
+            sent = self._slot.take(_LOOK)
+            if sent is None:
+                continue
             image = cv2.imdecode(np.frombuffer(sent.jpeg, np.uint8), cv2.IMREAD_COLOR)
             if image is not None:
                 self._index += 1

@@ -72,7 +72,13 @@ function hear(message) {
     }
     roundTrip += 0.1; // clocks drift: an old measurement is trusted less and less
   }
-  if (message.stats) { stats = message.stats; settings = message.state; numbers(); }
+  if (message.stats) {
+    const other = message.state.engine !== settings.engine || message.state.device !== settings.device;
+    stats = message.stats;
+    settings = message.state;
+    if (other && about) describe();
+    numbers();
+  }
   if (message.error) notice(message.error, 4000);
 }
 
@@ -134,8 +140,10 @@ function notice(text, milliseconds) {
 }
 
 function describe() {
-  const { model, camera, ...rest } = about;
-  $("about").replaceChildren(...Object.entries(rest).map(([name, value]) => {
+  const { model, camera, camera_width, camera_height, ...rest } = about;
+  const { engine, device } = settings;
+  const known = Object.entries({ engine, device, ...rest }).filter(([, value]) => value !== undefined);
+  $("about").replaceChildren(...known.map(([name, value]) => {
     const pair = document.createElement("div"), term = document.createElement("dt"), text = document.createElement("dd");
     term.textContent = name;
     text.textContent = value;
