@@ -16,15 +16,18 @@ bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 @bench.command()
 def preprocess(
     seconds: Annotated[float, typer.Option(min=0.1, help="For each row of the tables; more is steadier.")] = 3.0,
+    pillow_simd: Annotated[
+        Path | None, typer.Option(help="Python of an environment that has Pillow-SIMD, if this one has not.")
+    ] = None,
 ) -> None:
-    """Resize, crop, flip to float32: this package, torchvision, Pillow and OpenCV in turns."""
+    """Resize, crop, flip to float32, and a camera's way: this package, torchvision, Pillow and OpenCV in turns."""
     path = _script("preprocess")
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    console.print(runpy.run_path(str(path))["report"](seconds), markup=False)
+    console.print(runpy.run_path(str(path))["report"](seconds, pillow_simd), markup=False)
 
 
 @bench.command()
