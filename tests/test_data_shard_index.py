@@ -8,7 +8,7 @@ import pytest
 
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.train.data import shard_index
-from cyclegan_edge.train.data.shard_index import Listed, expand_braces, find_shards, index_text, is_shards, parse_index
+from cyclegan_edge.train.data.shard_index import Listed, expand_range, find_shards, index_text, is_shards, parse_index
 
 WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
 
@@ -31,22 +31,12 @@ def test_a_pattern_and_its_folder_name_the_same_shards(folder: Path) -> None:
     assert shards == find_shards(f"{folder}/{{00..02}}.tar") == find_shards(f"{folder}/")
     assert [Path(shard.location).name for shard in shards] == ["00.tar", "01.tar", "02.tar"]
     assert [shard.counts for shard in shards] == [{"trainA": 2, "trainB": 1}, *[{"trainA": 1, "trainB": 1}] * 2]
-    assert [shard.location for shard in find_shards(f"{folder}/{{02,00}}.tar")] == [
-        str(folder / "02.tar"),
-        str(folder / "00.tar"),
-    ]
+    assert find_shards(f"{folder}/01.tar") == shards[1:2]
 
 
-def test_braces_expand_as_in_a_shell() -> None:
-    assert expand_braces("a/{08..11}.tar") == ["a/08.tar", "a/09.tar", "a/10.tar", "a/11.tar"]
-    assert expand_braces("{9..10}-{a,b}") == ["9-a", "9-b", "10-a", "10-b"]
-    assert expand_braces("plain.tar") == ["plain.tar"]
-
-
-def test_with_an_index_no_shard_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_index, "find_pictures_in", None)
-
-    assert len(find_shards(str(folder))) == 3
+def test_a_range_expands_as_in_a_shell() -> None:
+    assert expand_range("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
+    assert expand_range("plain.tar") == ["plain.tar"]
 
 
 def test_an_address_has_its_index_beside_it_whatever_follows_its_path(
@@ -55,7 +45,7 @@ def test_an_address_has_its_index_beside_it_whatever_follows_its_path(
     expected = [shard.counts for shard in find_shards(str(folder))]
 
     def read(location: str, offset: int, size: int) -> bytes:
-        assert location == "https://host/x/index.json"
+        assert location.startswith("https://host/x/index.json")
         return (folder / "index.json").read_bytes()
 
     monkeypatch.setattr(shard_index, "read_at", read)
@@ -66,18 +56,6 @@ def test_an_address_has_its_index_beside_it_whatever_follows_its_path(
     assert [shard.location for shard in whole] == [f"https://host/x/{number:02d}.tar" for number in range(3)]
     assert [shard.location for shard in signed] == [f"{shard.location}?signature=a/b" for shard in whole]
     assert [shard.counts for shard in signed] == [shard.counts for shard in whole] == expected
-
-
-def test_without_an_index_the_shards_are_counted_and_it_is_said(folder: Path) -> None:
-    expected = find_shards(str(folder))
-    (folder / "index.json").unlink()
-    heard: list[str] = []
-
-    found = find_shards(f"{folder}/{{00..02}}.tar", on_warning=heard.append)
-
-    assert found == expected
-    assert len(heard) == 1
-    assert "00.tar is in no index.json" in heard[0]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +77,11 @@ def test_shards_are_told_from_folders_of_pictures(folder: Path, data: str, meant
         ("{folder}/{{00..03}}.tar", r"1 of 4 shards .*03\.tar"),
         ("{folder}/{{00..02.tar", "braces"),
         ("{folder}/{{0..9}}}}.tar", "braces"),
+        ("{folder}/{{0,1}}.tar", "braces"),
         ("{folder}/{{9..0}}.tar", "names no shard"),
-        ("{folder}/{{0..{{1,2}}}}.tar", "braces"),
-        ("{folder}/{{0..999}}{{0..999}}{{0..9}}.tar", "more than 1000000"),
         ("{folder}/{{0..999999999999}}.tar", "more than 1000000"),
-        ("{folder}/{{00,00}}.tar", "names a shard twice"),
-        ("{folder}/..", "cyclegan-edge data pack"),
-        ("{folder}/{{00..02}}.tar.gz", "no .tar files"),
+        ("{folder}/..", "index.json .*cyclegan-edge data pack"),
+        ("{folder}/{{00..02}}.tar.gz", "no shards with an index.json"),
     ],
 )
 def test_what_names_no_shards_is_refused(folder: Path, data: str, sentence: str) -> None:
@@ -118,7 +94,7 @@ def test_what_names_no_shards_is_refused(folder: Path, data: str, sentence: str)
 def test_a_shard_that_is_not_the_one_of_the_index_is_refused(folder: Path) -> None:
     (folder / "01.tar").write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"01\.tar has 0 bytes, its index says \d+"):
+    with pytest.raises(DataError, match=r"01\.tar is not the file of \d+ bytes"):
         find_shards(str(folder))
 
 

@@ -20,8 +20,8 @@ from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
 from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
 from cyclegan_edge.train.data.cache import PictureCache
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
-from cyclegan_edge.train.data.pairs import Pairs, ProgressCallback, WarningCallback, ignore_progress, ignore_warning
-from cyclegan_edge.train.data.shard_index import is_shards
+from cyclegan_edge.train.data.pairs import Pairs, ProgressCallback, ignore_progress
+from cyclegan_edge.train.data.shard_index import find_shards, is_shards
 from cyclegan_edge.train.data.shards import ShardPairs
 
 RUNS = Path("runs")  # where runs are written and looked for
@@ -123,19 +123,10 @@ def unused(folder: Path) -> Path:
     return free
 
 
-def open_data(
-    config: TrainConfig,
-    *,
-    on_progress: ProgressCallback = ignore_progress,
-    on_warning: WarningCallback = ignore_warning,
-) -> OpenedData:
-    """The pictures that `config` names: two folders, whose every file is looked at now, or shards.
-
-    Shards are read while the run goes on, so `on_warning` may be called from another thread, until its end. Raises
-    DataError.
-    """
+def open_data(config: TrainConfig, *, on_progress: ProgressCallback = ignore_progress) -> OpenedData:
+    """The pictures that `config` names: two folders, whose every file is looked at now, or shards. Raises DataError."""
     if is_shards(config.data):
-        shards = ShardPairs.open(config.data, seed=config.seed, on_warning=on_warning)
+        shards = ShardPairs(find_shards(config.data), seed=config.seed)
         a, b = shards.counts.values()
         return OpenedData(pairs=shards, counts=(a, b), sharded=True)
     cache = PictureCache(config.pictures.cache_mib)

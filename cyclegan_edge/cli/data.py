@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -52,15 +52,12 @@ def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/ and trainB/.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not hold anything else.")],
     shard_mb: Annotated[int, typer.Option(help="MiB a shard holds at most.")] = 256,
-    format: Annotated[  # noqa: A002  # the option's name
-        Literal["keep", "jpeg"], typer.Option(help="Keep files as they are, or convert other formats to JPEG.")
-    ] = "keep",
 ) -> None:
     """Pack the pictures of DIR into WebDataset shards, for data that is read over a network or larger than a disk."""
     from cyclegan_edge.train.data.pack import pack as write
 
     with counting("packing") as on_progress:
-        packed = write(folder, out, shard_mb=shard_mb, to=format, workers=_cores(), on_progress=on_progress)
+        packed = write(folder, out, shard_mb=shard_mb, workers=_cores(), on_progress=on_progress)
     print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
     size = sum(shard.bytes for shard in packed.shards)
     of_a, of_b = (sum(shard.counts[domain] for shard in packed.shards) for domain in ("trainA", "trainB"))

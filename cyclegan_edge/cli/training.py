@@ -88,7 +88,7 @@ def _open(run: "Run") -> "OpenedData":
     from cyclegan_edge.train.runs import open_data
 
     with counting("reading") as on_progress:
-        data = open_data(run.config, on_progress=on_progress, on_warning=warn)
+        data = open_data(run.config, on_progress=on_progress)
     if data.skipped:
         warn(f"{len(data.skipped)} files were left out:")
         print_some(data.skipped, " ")

@@ -13,22 +13,19 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from cyclegan_edge.errors import DataError, ImageError, SinkError
 from cyclegan_edge.files import atomic_folder
-from cyclegan_edge.images import decode_image, encode_image, read_encoded
+from cyclegan_edge.images import decode_image, read_encoded
 from cyclegan_edge.train.data.folders import list_domain, require_pictures
 from cyclegan_edge.train.data.pairs import DOMAINS, ProgressCallback, ignore_progress
 from cyclegan_edge.train.data.shard_index import INDEX, Listed, index_text
 from cyclegan_edge.train.data.tars import BLOCK
 from cyclegan_edge.train.data.threads import map_ahead
-
-PackFormat = Literal["keep", "jpeg"]
 
 _AHEAD = 4  # pictures that lie ready while one is written
 _LONGEST_NAME = 80  # characters; with domain, number and suffix still a plain tar name
@@ -52,7 +49,6 @@ class _Member(NamedTuple):
     path: Path
     domain: str
     key: str  # name without suffix, unique in its domain
-    suffix: str = ""
     data: bytes = b""
     problem: str = ""  # why it is left out
 
@@ -62,17 +58,13 @@ def pack(
     out: Path,
     *,
     shard_mb: int = 256,
-    to: PackFormat = "keep",
     workers: int = 2,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Packed:
     """Write the pictures of data/trainA and data/trainB as shards to the folder `out`, whole or not at all.
 
-    shard_mb   MiB a shard holds at most, unless one picture is larger
-    to         keep: files as they are;  jpeg: other formats become JPEG of quality 95
-
-    Raises DataError when a folder is missing, fewer than two readable pictures are left in it, or `out` is not empty;
-    SinkError when the disk refuses.
+    A shard holds `shard_mb` MiB at most, unless one picture is larger. Raises DataError when a folder is missing, fewer
+    than two readable pictures are left in it, or `out` is not empty; SinkError when the disk refuses.
     """
     if shard_mb < 1:
         raise DataError(f"A shard of {shard_mb} MiB holds nothing, expected at least 1; 256 suits most disks.")
@@ -82,7 +74,7 @@ def pack(
     skipped: list[tuple[Path, str]] = []
 
     def readable() -> Iterator[_Member]:
-        members = map_ahead(partial(_read, to=to), planned, workers=max(1, workers), ahead=_AHEAD)
+        members = map_ahead(_read, planned, workers=max(1, workers), ahead=_AHEAD)
         for done, member in enumerate(members, 1):
             if member.problem:
                 skipped.append((member.path, member.problem))
@@ -131,15 +123,12 @@ def _unique_keys(files: Sequence[Path]) -> list[tuple[str, Path]]:
     return keyed
 
 
-def _read(member: _Member, to: PackFormat) -> _Member:
+def _read(member: _Member) -> _Member:
     """The member with its data, or with what is wrong with it."""
     try:
         data = read_encoded(member.path)
-        rgb = decode_image(data, str(member.path))
-        if to == "keep":
-            return member._replace(suffix=member.path.suffix.lower(), data=data)
-        jpeg = data.startswith(b"\xff\xd8\xff")  # kept as it is, with its orientation
-        return member._replace(suffix=".jpg", data=data if jpeg else encode_image(rgb, ".jpg", str(member.path)))
+        decode_image(data, str(member.path))
+        return member._replace(data=data)
     except ImageError as error:
         return member._replace(problem=str(error))
 
@@ -161,7 +150,7 @@ def _write(file: Path, members: Iterable[_Member]) -> Listed:
     with file.open("wb") as stream:
         with tarfile.open(fileobj=stream, mode="w") as tar:
             for member in members:
-                info = tarfile.TarInfo(f"{member.domain}/{member.key}{member.suffix}")
+                info = tarfile.TarInfo(f"{member.domain}/{member.key}{member.path.suffix.lower()}")
                 info.size, info.mode = len(member.data), 0o444
                 info.uname = info.gname = "bigdata"  # as WebDataset's writer has it
                 tar.addfile(info, io.BytesIO(member.data))

@@ -14,7 +14,6 @@ MIN_PICTURES = 2  # readable pictures that a domain needs
 
 Decode = Callable[[], Picture]
 ProgressCallback = Callable[[int, int], None]  # pictures done, pictures in all
-WarningCallback = Callable[[str], None]  # one sentence
 
 
 class Pair(NamedTuple):
@@ -39,7 +38,3 @@ class Pairs(Protocol):
 
 def ignore_progress(done: int, total: int) -> None:
     """A `ProgressCallback` that does nothing."""
-
-
-def ignore_warning(sentence: str) -> None:
-    """A `WarningCallback` that does nothing."""

@@ -18,32 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from cyclegan_edge.contract import Picture
-from cyclegan_edge.errors import DataError, ImageError
+from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import decode_image
-from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair, WarningCallback, ignore_warning
-from cyclegan_edge.train.data.shard_index import Shard, find_shards
+from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair
+from cyclegan_edge.train.data.shard_index import Shard
 from cyclegan_edge.train.data.tars import find_pictures_in, read_picture
 
 BUFFER = 256  # pictures; it decides the order, as the seed does
-
-_SUBSTITUTES = 8  # pictures that are tried in place of a damaged one
 
 
 class ShardPairs:
     """Pairs of two domains. Safe to use from several threads."""
 
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        *,
-        seed: int,
-        buffer: int = BUFFER,
-        on_warning: WarningCallback = ignore_warning,
-    ) -> None:
-        """`on_warning` gets one sentence for each damaged picture, from whichever thread asked for it.
-
-        Raises DataError when a domain has fewer than two pictures.
-        """
+    def __init__(self, shards: Sequence[Shard], *, seed: int, buffer: int = BUFFER) -> None:
+        """Raises DataError when a domain has fewer than two pictures."""
         self.counts = {domain: sum(shard.counts[domain] for shard in shards) for domain in DOMAINS}
         for domain, found in self.counts.items():
             if found < MIN_PICTURES:
@@ -56,14 +44,7 @@ class ShardPairs:
         self._buffer = buffer
         self._spans: dict[int, dict[str, npt.NDArray[np.int64]]] = {}  # 16 bytes a picture
         self._order = lru_cache(maxsize=4)(self._draw_order)  # of both domains, and at the end of an epoch the next
-        self._on_warning = on_warning
-        self._damaged: set[str] = set()
         self._lock = threading.Lock()
-
-    @classmethod
-    def open(cls, data: str, *, seed: int, on_warning: WarningCallback = ignore_warning) -> "ShardPairs":
-        """The pairs of what `data` names, see `find_shards`."""
-        return cls(find_shards(data, on_warning=on_warning), seed=seed, on_warning=on_warning)
 
     def __len__(self) -> int:
         """Pairs in an epoch: as many as the larger domain has pictures."""
@@ -72,28 +53,17 @@ class ShardPairs:
     def stream(self, start: int) -> Iterator[Pair]:
         """Every pair from position `start` on, without end.
 
-        A damaged picture is replaced by the next sound one of its stream, so that every other pair stays what it is;
-        decoding raises DataError when the next seven are damaged too, or a shard cannot be read.
+        Decoding raises DataError when a shard cannot be read, ImageError for a picture damaged since it was packed.
         """
         for position in count(start):
             yield Pair(position, *(partial(self._decode, domain, position) for domain in DOMAINS))
 
     def _decode(self, domain: str, position: int) -> Picture:
-        names: list[str] = []
-        for candidate in range(position, position + _SUBSTITUTES):
-            epoch, place = divmod(candidate, self.counts[domain])
-            shard, number = self._order(domain, epoch)[place]
-            offset, size = self._spans_in(int(shard))[domain][number].tolist()
-            name, data = read_picture(self._shards[shard].location, (offset, size))
-            try:
-                return decode_image(data, name)
-            except ImageError as error:
-                names.append(name)
-                self._warn_once(name, str(error))
-        raise DataError(
-            f"{len(names)} pictures in a row are damaged, {names[0]} first; "
-            f"pack the shards again, `cyclegan-edge data pack` leaves damaged ones out."
-        )
+        epoch, place = divmod(position, self.counts[domain])
+        shard, number = self._order(domain, epoch)[place]
+        offset, size = self._spans_in(int(shard))[domain][number].tolist()
+        name, data = read_picture(self._shards[shard].location, (offset, size))
+        return decode_image(data, name)
 
     def _draw_order(self, domain: str, epoch: int) -> npt.NDArray[np.int32]:
         """(n, 2): the shard of every picture of a domain and its number there, in the order of an epoch."""
@@ -110,12 +80,6 @@ class ShardPairs:
             if number not in self._spans:
                 self._spans[number] = _find_spans(self._shards[number])
             return self._spans[number]
-
-    def _warn_once(self, name: str, sentence: str) -> None:
-        with self._lock:
-            if name not in self._damaged:
-                self._damaged.add(name)
-                self._on_warning(sentence)
 
 
 def _find_spans(shard: Shard) -> dict[str, npt.NDArray[np.int64]]:

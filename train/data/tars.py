@@ -2,9 +2,9 @@
 
     trainA/zebra_17.jpg   a picture of domain A: a folder in its name says the domain, its suffix that it is a picture
 
-Nothing is unpacked or unpickled, and whatever a header claims, at most a megabyte of headers or MAX_BYTES of a picture
-is read. An address needs a server that answers range requests, as object storage does: one for each picture, so more
-threads (pictures.workers) hide a distant server's latency.
+Nothing is unpacked or unpickled, and whatever a header claims, at most MAX_BYTES of a picture are read. Extended
+headers are passed over: `pack` writes none. An address needs a server that answers range requests, as object storage
+does: one for each picture, so more threads (pictures.workers) hide a distant server's latency.
 """
 
 import re
@@ -24,7 +24,6 @@ from cyclegan_edge.train.data.pairs import DOMAINS
 BLOCK = 512  # bytes: of a header, and what a member's data is padded to
 
 _WINDOW = 4 << 20  # bytes of one request for headers, a multiple of BLOCK
-_MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes
 _TIMEOUT = 60  # s without an answer
 _PAUSES = (1.0, 4.0, 16.0, None)  # s before a request is tried again
 
@@ -34,12 +33,12 @@ Span = tuple[int, int]  # offset of a member's data in its shard, and its size, 
 def find_pictures_in(shard: str) -> dict[str, list[Span]]:
     """domain -> where each of its pictures lies, in the order of the shard; only headers are read, over HTTP all of it.
 
-    Raises DataError when the shard is missing, damaged, cut off, compressed, or holds a name that leads out of it.
+    Raises DataError when the shard is missing, damaged, cut off or compressed.
     """
     found: dict[str, list[Span]] = {domain: [] for domain in DOMAINS}
     try:
         for name, offset, size in _members(shard):
-            if (domain := _domain(shard, name)) is None:
+            if (domain := _domain(name)) is None:
                 continue
             if size > MAX_BYTES:
                 raise DataError(
@@ -87,49 +86,33 @@ def scheme_of(location: str) -> str | None:
 
 
 def _members(shard: str) -> Iterator[tuple[str, int, int]]:
-    """Name of every regular file, and offset and size of its data; what a sparse one stores, without its holes."""
-    offset, long_name = 0, ""
-    while (header := _read_header(shard, offset, BLOCK)) != bytes(BLOCK):  # which ends a tar file
+    """Name of every regular file, and offset and size of its data."""
+    offset = 0
+    while (header := _read_header(shard, offset)) != bytes(BLOCK):  # which ends a tar file
         member = _parse_header(header)
-        data = offset + BLOCK
         if member.size < 0:
             raise ValueError("a member has a negative size")
-        offset = data + -(-member.size // BLOCK) * BLOCK
-        if member.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):  # about the member that follows
-            if member.size > _MAX_HEADER:
-                raise ValueError("its headers are longer than any picture needs")
-            body = _read_header(shard, data, member.size)
-            pax = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", body)
-            name = body.rstrip(b"\0") if member.type == tarfile.GNUTYPE_LONGNAME else pax[1] if pax else b""
-            long_name = name.decode(errors="replace") or long_name
-        elif member.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
-            if member.isreg():
-                yield long_name or member.name, data, member.size
-            long_name = ""
+        if member.isreg():
+            yield member.name, offset + BLOCK, member.size
+        offset += BLOCK + -(-member.size // BLOCK) * BLOCK
 
 
 def _parse_header(header: bytes) -> tarfile.TarInfo:
     return tarfile.TarInfo.frombuf(header, "utf-8", "replace")
 
 
-def _domain(shard: str, name: str) -> str | None:
+def _domain(name: str) -> str | None:
     """The domain of a picture; None for any other file."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(
-            f"The shard {shard} holds the name {name!r}, which leads out of it; "
-            f"do not trust it, get it from its maker again."
-        )
-    if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-        return None
-    return next((part for part in path.parts[:-1] if part in DOMAINS), None)
+    return next((part for part in path.parts if part in DOMAINS), None) if path.suffix.lower() in SUFFIXES else None
 
 
-def _read_header(shard: str, offset: int, size: int) -> bytes:
-    """As `read_at`; an address is read a window at a time, since headers lie close to each other."""
+def _read_header(shard: str, offset: int) -> bytes:
+    """A block; an address is read a window at a time, since headers lie close to each other."""
+    if scheme_of(shard) is None:
+        return read_at(shard, offset, BLOCK)
     number, start = divmod(offset, _WINDOW)
-    window = b"" if scheme_of(shard) is None else _read_window(shard, number)
-    return window[start : start + size] if start + size <= len(window) else read_at(shard, offset, size)
+    return _read_window(shard, number)[start : start + BLOCK]
 
 
 @lru_cache(maxsize=2)
