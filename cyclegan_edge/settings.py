@@ -6,6 +6,7 @@ A field that is a dataclass itself is a table in TOML and a dotted name in an as
 field may be; an unknown name is refused with the nearest known one.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,10 +84,7 @@ def _nested(flat: Mapping[str, object]) -> dict[str, object]:
 
 
 def _line(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    text = str(value).lower() if isinstance(value, bool) else _quote(value) if isinstance(value, str) else repr(value)
-    return f"{name} = {text}\n"
+    return "" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}\n"  # which TOML shares
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -107,7 +105,3 @@ def _read_value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

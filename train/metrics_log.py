@@ -42,11 +42,8 @@ class MetricsLog:
     def __init__(self, run: Path, *, step: int) -> None:
         path = run / NAME
         if path.is_file():
-            with path.open("rb") as old, atomic_file(path) as partial, partial.open("wb") as kept:
-                lines = iter(lambda: old.readline(_LINE_BYTES), b"")
-                kept.writelines(
-                    line.strip() + b"\n" for line in lines if (entry := _parse(line)) and entry["step"] <= step
-                )
+            with atomic_file(path) as partial, partial.open("wb") as kept:
+                kept.writelines(line.strip() + b"\n" for line, entry in _entries(path) if entry["step"] <= step)
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, *, step: int, seconds: float, values: Mapping[str, float]) -> None:
@@ -66,7 +63,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
     A step that was written twice counts once, as it was written last. A second per 100,000 lines or so.
     """
     points: dict[str, tuple[list[int], list[float]]] = {}
-    for entry in islice(_entries(run / NAME), _LINES):
+    for _, entry in islice(_entries(run / NAME), _LINES):
         step = entry.pop("step")
         for tag, value in entry.items():
             if tag in points or len(points) < _TAGS:
@@ -76,11 +73,13 @@ def read_curves(run: Path) -> dict[str, Curve]:
     return {tag: _curve(*found) for tag, found in points.items()}
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
+def _entries(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Every line that is an entry, and that entry."""
     if path.is_file():
         with path.open("rb") as file:
-            parsed = (_parse(line) for line in iter(lambda: file.readline(_LINE_BYTES), b""))
-            yield from (entry for entry in parsed if entry)
+            for line in iter(lambda: file.readline(_LINE_BYTES), b""):
+                if entry := _parse(line):
+                    yield line, entry
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

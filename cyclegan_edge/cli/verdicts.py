@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.segment import SegmentLines
-from rich.table import Table
+from rich.table import Column, Table
 
 from cyclegan_edge.cli.console import console, say
 from cyclegan_edge.errors import CycleGanEdgeError, ExportError
 
 if TYPE_CHECKING:
-    from cyclegan_edge.bundle import Bound
     from cyclegan_edge.export.parity import OnVerdict, Verdict
 
 _WIDE = 200  # characters: a line may be longer than the screen, but nothing is cut off
@@ -50,19 +49,13 @@ def print_table(verdicts: Sequence["Verdict"]) -> None:
     """One line of numbers per file, and per engine where there are several."""
     if not verdicts:
         return
-    engines = any(verdict.engine for verdict in verdicts)
-    table = Table(box=None, header_style="bold")
-    table.add_column("file")
-    if engines:
-        table.add_column("engine")
-    for heading in ("max", "mean", "PSNR", "SSIM", ">1 level"):
-        table.add_column(heading, justify="right")
-    table.add_column("bound")
-    table.add_column("")
+    numbers = (Column(heading, justify="right") for heading in ("max", "mean", "PSNR", "SSIM", ">1 level"))
+    table = Table("file", "engine", *numbers, "bound", "", box=None, header_style="bold")
     for verdict in verdicts:
         outcome = f"[{_COLOURS[verdict.outcome]}]{verdict.outcome}[/]"
-        names = (escape(verdict.file), *((escape(verdict.engine),) if engines else ()))
-        table.add_row(*names, *_numbers(verdict), outcome)
+        table.add_row(escape(verdict.file), escape(verdict.engine), *_numbers(verdict), outcome)
+    if not any(verdict.engine for verdict in verdicts):
+        del table.columns[1]
     lines = console.render_lines(table, console.options.update(width=_WIDE), pad=False)
     console.print(SegmentLines(lines, new_lines=True), end="")
 
@@ -89,15 +82,12 @@ def _numbers(verdict: "Verdict") -> tuple[str, ...]:
     parity = verdict.parity
     if parity is None:
         return ("",) * 6
+    bound = parity.bound
     return (
         str(parity.max_levels),
         f"{parity.mean_levels:.4f}",
         f"{parity.psnr_db:.1f} dB",
         f"{parity.ssim:.5f}",
         f"{parity.share_above_1:.3%}",
-        _bound(parity.bound),
+        f"max {bound.max_levels}, {bound.least_psnr_db:.0f} dB, {bound.least_ssim}",
     )
-
-
-def _bound(bound: "Bound") -> str:
-    return f"max {bound.max_levels}, {bound.least_psnr_db:.0f} dB, {bound.least_ssim}"
