@@ -84,7 +84,8 @@ def _nested(flat: Mapping[str, object]) -> dict[str, object]:
 
 
 def _line(name: str, value: object) -> str:
-    return "" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}\n"  # which TOML shares
+    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)  # as TOML has it
+    return "" if value is None else f"{name} = {text}\n"
 
 
 def read_toml(path: Path) -> dict[str, object]:

@@ -7,9 +7,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, counting
-from cyclegan_edge.contract import Direction, Precision
+from cyclegan_edge.cli.options import EngineOption, PrecisionOption
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,34 +21,23 @@ def evaluate(
         Path | None, typer.Argument(help="A run, a checkpoint, or a bundle.", show_default="the newest run")
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that holds testA/ and testB/, and truthB/ where there is one.", show_default="the run's data"
-        ),
+        Path | None, typer.Option(help="Folder with testA/, testB/, perhaps truthB/.", show_default="the run's data")
     ] = None,
     direction: Annotated[
-        Direction | None,
-        typer.Option(help="ab: the generator that turns A into B.", show_default="ab, or the bundle's"),
+        Direction | None, typer.Option(help="ab: the one that turns A into B.", show_default="ab, or the bundle's")
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(
-            help="TorchScript network for FID and KID: (N, 3, S, S) to (N, D). It is a program, so use one you trust.",
-            show_default="Inception",
-        ),
+        typer.Option(help="TorchScript network for FID and KID.", show_default="Inception"),
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=2, help="At most this many pictures of each folder.", show_default="all")
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="What runs a bundle.")] = "auto",
-    precision: Annotated[
-        Precision | None, typer.Option(help="Of a bundle: without it, fp16 for TensorRT and fp32 for the others.")
-    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Where the figures are stored.", show_default="evaluation/STEP.json in the run, or in the bundle"
-        ),
+        typer.Option(help="Where the figures are stored.", show_default="in the run or bundle"),
     ] = None,
 ) -> None:
     """Measure SOURCE on test pictures: FID, KID, the cycle, and PSNR and SSIM where the truth is known."""

@@ -8,9 +8,8 @@ from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, say
 from cyclegan_edge.cli.engine import build_engines_in, explain_engine_of
-from cyclegan_edge.cli.options import parse_size
+from cyclegan_edge.cli.options import DirectionOption, parse_size
 from cyclegan_edge.cli.verdicts import verdict_table
-from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,10 +22,7 @@ ENGINE = "TensorRT engine, with --fp16"  # panel of the help
 def export(
     source: Annotated[
         Path | None,
-        typer.Argument(
-            help="A run, a checkpoint of any CycleGAN, or a bundle that lacks an engine.",
-            show_default="the newest run",
-        ),
+        typer.Argument(help="A run, any checkpoint, or a bundle that lacks an engine.", show_default="the newest run"),
     ] = None,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Also half precision, and the TensorRT engine where TensorRT is installed.")
@@ -41,7 +37,7 @@ def export(
     fixed: Annotated[
         str | None, typer.Option(metavar="WxH", help="Also ONNX of this one size, batch 1.", show_default=False)
     ] = None,
-    direction: Annotated[Direction, typer.Option(help="ab: the generator that turns A into B.")] = "ab",
+    direction: DirectionOption = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
     ] = None,
@@ -50,8 +46,7 @@ def export(
     ] = None,
     compare: Annotated[int, typer.Option(help="How many pictures are compared.")] = 16,
     triton: Annotated[
-        Path | None,
-        typer.Option(help="Also into this model repository of NVIDIA's Triton server.", show_default=False),
+        Path | None, typer.Option(help="Also into this model repository of NVIDIA's Triton.", show_default=False)
     ] = None,
     engine_size: Annotated[
         list[str] | None,
@@ -69,8 +64,7 @@ def export(
         int, typer.Option(min=1, metavar="MIB", help="Scratch memory for a layer.", rich_help_panel=ENGINE)
     ] = 1024,
     level: Annotated[
-        int,
-        typer.Option(min=0, max=5, help="0 builds in seconds, 5 tries every kernel.", rich_help_panel=ENGINE),
+        int, typer.Option(min=0, max=5, help="0 builds in seconds, 5 tries every kernel.", rich_help_panel=ENGINE)
     ] = 3,
     gpu: Annotated[
         str | None,

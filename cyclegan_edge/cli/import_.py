@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.options import DirectionOption
 
 IMPORTED = Path("models-imported")
 
@@ -16,9 +17,7 @@ def import_(
         Path | None, typer.Option(help="File to write.", show_default="models-imported/NAME.safetensors")
     ] = None,
     name: Annotated[str | None, typer.Option(help="NAME.", show_default="what the file or its folder says")] = None,
-    direction: Annotated[
-        Literal["ab", "ba"], typer.Option(help="Of a file with two generators, ab: the one that turns A into B.")
-    ] = "ab",
+    direction: DirectionOption = "ab",
     size: Annotated[
         int | None, typer.Option(help="Pixels of the pictures it was trained on.", show_default="256; a U-Net's own")
     ] = None,

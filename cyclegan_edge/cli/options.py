@@ -5,9 +5,23 @@ from typing import Annotated
 
 import typer
 
-from cyclegan_edge.contract import Size
+from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.contract import Direction, Precision, Size
 from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.geometry import Fit
 
+DirectionOption = Annotated[Direction, typer.Option(help="ab: the generator that turns A into B.")]
+EngineOption = Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option(help="Of the numbers inside.", show_default="fp16 on a GPU, fp32 on the CPU")
+]
+FitOption = Annotated[
+    Fit,
+    typer.Option(help="aspect: the short side becomes SIZE; stretch: both do; native: the picture's own size."),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(help="Pixels the model works at; smaller is faster.", show_default="as trained")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Rebuild an engine of another machine without asking.")]
 
 

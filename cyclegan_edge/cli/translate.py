@@ -12,13 +12,11 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar, warn
 from cyclegan_edge.cli.engine import offer_rebuild
-from cyclegan_edge.cli.options import Yes
-from cyclegan_edge.contract import Picture, Precision
+from cyclegan_edge.cli.options import EngineOption, FitOption, PrecisionOption, SizeOption, Yes
+from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
-from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
@@ -32,21 +30,15 @@ def translate(
     model: Annotated[Path, typer.Argument(help="Folder of an exported model.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("translated"),
-    engine: Annotated[EngineName, typer.Option(help="What runs the model.")] = "auto",
-    precision: Annotated[Precision | None, typer.Option(help="Without it, fp16 on a GPU and fp32 on the CPU.")] = None,
-    fit: Annotated[
-        Fit,
-        typer.Option(help="aspect: short side at --size; stretch: both sides; native: the input's own size, slowest."),
-    ] = "aspect",
-    size: Annotated[int | None, typer.Option(help="Pixels; without it, what the model was trained on.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
+    fit: FitOption = "aspect",
+    size: SizeOption = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Also the folders inside folders; --out gets the same tree.")
     ] = False,
     shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N", help="Only the I-th of N equal shares, by name: one per machine.", show_default=False
-        ),
+        str | None, typer.Option(metavar="I/N", help="The I-th of N shares: one per machine.", show_default=False)
     ] = None,
     format: Annotated[  # noqa: A002  # the option's name
         Literal["png", "jpg", "webp"] | None,

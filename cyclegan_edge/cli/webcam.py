@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.engine import offer_rebuild
-from cyclegan_edge.cli.options import Yes, parse_size
-from cyclegan_edge.contract import Precision
+from cyclegan_edge.cli.options import EngineOption, FitOption, PrecisionOption, SizeOption, Yes, parse_size
 from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, EngineError, SinkError
-from cyclegan_edge.geometry import Fit
 
 if TYPE_CHECKING:
     from cyclegan_edge.live import Live, LiveConfig
@@ -50,22 +47,13 @@ def webcam(
         float | None, typer.Option(min=1, max=1000, help="Ask the camera for this rate.", show_default=False)
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,
-    engine: Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")] = "auto",
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="Of the numbers inside.", show_default="fp16 on a GPU, fp32 on the CPU"),
-    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     require: Annotated[
         Require | None, typer.Option(help="gpu: end instead of running on the CPU.", show_default=False)
     ] = None,
-    fit: Annotated[
-        Fit,
-        typer.Option(help="aspect: the short side becomes SIZE; stretch: both do; native: the picture's own size."),
-    ] = "aspect",
-    size: Annotated[
-        int | None,
-        typer.Option(help="Pixels the model works at; smaller is faster.", show_default="as trained"),
-    ] = None,
+    fit: FitOption = "aspect",
+    size: SizeOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU engine.", show_default="every core")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Record to this .mp4, .mkv or .avi, instead of a window.", show_default=False)
