@@ -1,5 +1,6 @@
 """Streams from real servers on the loopback address: RTSP from GStreamer's own server, motion JPEG over HTTP."""
 
+import functools
 import http.server
 import itertools
 import os
@@ -16,8 +17,9 @@ import pytest
 
 from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video import reconnect, sources
-from cyclegan_edge.video.frames import Source
+from cyclegan_edge.video.frames import Frame, Rendered, Source
 from cyclegan_edge.video.reconnect import Reconnecting
+from cyclegan_edge.video.recorder import open_video
 from cyclegan_edge.video.sources import open_source, without_password
 
 pytest.importorskip("av", reason="the extra [video] is not installed")
@@ -122,6 +124,31 @@ def test_motion_jpeg_over_http_gives_frames(mjpeg: str) -> None:
 
     steps = {(after - before) % 200 for before, after in itertools.pairwise(levels)}
     assert steps == {10}, "none is missing and none comes twice"
+
+
+def test_a_file_on_a_server_is_read_whole_as_a_file(tmp_path: Path) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    with open_video(tmp_path / "clip.mp4", size=(48, 64), fps=25) as sink:
+        for index in range(12):
+            sink.show(Rendered(Frame(picture, 0.0, index), picture, picture))
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    source = open_source(f"http://127.0.0.1:{server.server_port}/clip.mp4")
+    frames = list(iter(source.read, None))
+    source.close()
+    server.shutdown()
+    server.server_close()
+
+    assert (source.live, source.length, len(frames)) == (False, 12, 12)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Files, without a line on stderr for each request."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_a_wrong_password_and_a_wrong_address_are_told_apart(mjpeg: str) -> None:

@@ -3,9 +3,9 @@
 const SILENCE = 1500; // ms without a message until the connection counts as lost: numbers come twice a second
 const CONNECT = 2000; // ms for a connection to open
 const RETRY = 500; // ms between two attempts
-const STALLED = 2; // s without a new picture
+const STALLED = 2; // s without a new picture, or three times what a slow engine takes
 const MINUTE = 60; // s that the chart shows
-const CAMERA_TIMEOUT = 2000; // ms until a camera picture without a translation is given up
+const CAMERA_TIMEOUT = 10000; // ms until a camera picture without a translation is given up
 const HEADER = 17; // bytes: uint32 number, uint32 tag + 1, uint8 both, float64 captured, little-endian
 const STAGES = ["wait", "prepare", "run", "restore", "show"];
 
@@ -185,7 +185,7 @@ function numbers() {
   if (settings.loading) notice(`${settings.loading} is being opened …`, 900);
   else if (settings.trouble) notice(settings.trouble, 900);
   if (settings.frozen) state("live", "frozen");
-  else if (stats.idle_s > STALLED) state("waiting", `no new picture for ${stats.idle_s.toFixed(0)} s`);
+  else if (stats.idle_s > Math.max(STALLED, stats.median_ms ? stats.median_ms.age / 300 : 0)) state("waiting", `no new picture for ${stats.idle_s.toFixed(0)} s`);
   else if (live.pictures) state("live", "live");
   else state("waiting", "starting");
 }
@@ -220,7 +220,7 @@ function chart() {
     context.beginPath();
     let down = false;
     values.forEach((value, second) => {
-      if (value === null) { down = false; return; }
+      if (value === null) return; // no picture in that second: the line goes on to the next one
       const x = width * (second + MINUTE - values.length) / (MINUTE - 1), y = height - (height - pad) * value / top - 2;
       if (down) context.lineTo(x, y); else context.moveTo(x, y);
       down = true;
@@ -277,7 +277,7 @@ async function sendCamera() {
 }
 
 function cameraShown(tag, now) {
-  if (!camera || tag !== camera.tag || camera.sent === null) return;
+  if (!camera || tag !== camera.tag || camera.sent === null) return; // of a picture that was given up
   live.camera.push([now, now - camera.sent]);
   if (live.camera.length > 5000) live.camera.shift();
   camera.sent = null;
