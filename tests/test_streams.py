@@ -126,7 +126,11 @@ def test_motion_jpeg_over_http_gives_frames(mjpeg: str) -> None:
     assert steps == {10}, "none is missing and none comes twice"
 
 
-def test_a_file_on_a_server_is_read_whole_as_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_av", [True, False])
+def test_a_file_on_a_server_is_read_whole_as_a_file(
+    tmp_path: Path, has_av: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "has_av", lambda: has_av)
     picture = np.zeros((48, 64, 3), np.uint8)
     with open_video(tmp_path / "clip.mp4", size=(48, 64), fps=25) as sink:
         for index in range(12):

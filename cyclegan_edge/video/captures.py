@@ -20,7 +20,8 @@ from cyclegan_edge.video.frames import BgrPicture, Clock, Frame, Source
 
 DEFAULT_FPS = 30.0
 
-_LOW_DELAY = "fflags;nobuffer|flags;low_delay|rtsp_transport;tcp"  # FFmpeg's options, as OpenCV takes them
+_LOW_DELAY = "flags;low_delay|rtsp_transport;tcp"  # FFmpeg's options, as OpenCV takes them
+_NO_BUFFER = "|fflags;nobuffer"  # of a file on a server it would give no frame at all
 _OPEN_TIMEOUT = 10_000  # ms, to reach a stream
 _READ_TIMEOUT = 5_000  # ms without a frame until a stream counts as lost
 _CSI_TIMEOUT = 15.0  # s; the sensor takes one or two
@@ -161,7 +162,7 @@ def open_csi(sensor: int, size: Size, fps: float, clock: Clock) -> Source:
 def open_stream_with_opencv(url: str, name: str, clock: Clock) -> Source:
     """A stream through OpenCV's FFmpeg, where PyAV is missing; or a file on a server, which has an end."""
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT]
-    with _capture_options(_LOW_DELAY):
+    with _capture_options(_LOW_DELAY + (_NO_BUFFER if url.startswith("rtsp") else "")):
         opened = _open(url, cv2.CAP_FFMPEG, timeouts)
     if opened is None:
         raise SourceError(f"{name} does not answer with a video; check the address and that it is sending.")
