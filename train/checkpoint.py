@@ -8,15 +8,15 @@ Networks, both optimisers, gradient scale, schedule, replay buffers, averages, e
 """
 
 import contextlib
-import os
 import random
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, first_line
@@ -40,6 +40,7 @@ BEST = "best.pt"
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d+)\.pt")
+_COUNTERS = ("step", "pairs", "seconds", "back_off", "best", "cycle_sum", "cycle_count", "bad_steps")  # of the state
 
 
 def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: bool = False) -> Path:
@@ -51,14 +52,7 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
     content = {
         "format": FORMAT,
         "config": to_mapping(config),
-        "step": state.step,
-        "pairs": state.pairs,
-        "seconds": state.seconds,
-        "back_off": state.back_off,
-        "best": state.best,
-        "cycle_sum": state.cycle_sum,
-        "cycle_count": state.cycle_count,
-        "bad_steps": state.bad_steps,
+        **{name: getattr(state, name) for name in _COUNTERS},
         "watch": state.diagnostics,
         "networks": {name: network.state_dict() for name, network in state.networks.items()},
         "averages": averages and {name: network.state_dict() for name, network in averages.items()},
@@ -75,7 +69,7 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
             torch.save(content, partial)
         if best:
             with atomic_file(path.with_name(BEST)) as partial:
-                _link(path, partial)
+                shutil.copyfile(path, partial)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
         kept = find_checkpoint(run)
         raise CheckpointError(
@@ -126,11 +120,11 @@ def load_checkpoint(
         for replay, saved in ((state.replay_a, content["replay_a"]), (state.replay_b, content["replay_b"])):
             pictures = [picture.to(device) for picture in saved["pictures"]]
             replay.load_state_dict({"pictures": pictures, "random": saved["random"]})
-        state.step, state.pairs = content["step"], content["pairs"]
-        state.seconds, state.back_off = float(content["seconds"]), float(content["back_off"])
-        state.best, state.diagnostics = dict(content["best"]), content["watch"]
-        state.cycle_sum, state.cycle_count = content["cycle_sum"].to(device), content["cycle_count"]
-        state.bad_steps = content["bad_steps"].to(device)
+        entries: Mapping[str, object] = content
+        for name in _COUNTERS:
+            value = entries[name]
+            setattr(state, name, value.to(device) if isinstance(value, Tensor) else value)
+        state.diagnostics = content["watch"]
         _set_random_states(content["random"])
     except Exception as error:  # each part has its own way to refuse what does not fit it
         raise misfit(path, error) from error
@@ -183,14 +177,6 @@ def _set_random_states(saved: RandomStates) -> None:
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(saved["cuda"])
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name for the same bytes; a copy where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Generators of other implementations, rebuilt from their published architectures.
 
-    generator      (N, 3, H, W) -> (N, 3, H, W)      -1..1 -> -1..1, H and W multiples of the architecture's `multiple`
+    generator      (N, inputs, H, W) -> (N, outputs, H, W)      -1..1, H and W multiples of `multiple`
 
 - ResNet: as in `train/networks.py`, but each layer has its own width, residual blocks may be separable (Li et al. 2020,
   arXiv:2003.08936), and down- and upsampling may be anti-aliased (Zhang 2019, arXiv:1904.11486; Park et al. 2020,

@@ -38,7 +38,7 @@ _ENTRY = "cyclegan_edge"  # in the metadata of an imported file
 class Trained:
     """A generator, and what its bundle says about it."""
 
-    generator: nn.Module  # (N, 3, H, W) -> (N, 3, H, W), -1..1, float32, on the CPU, in eval mode
+    generator: nn.Module  # (N, 1 or 3, H, W) -> the same or the other, -1..1, float32, on the CPU, in eval mode
     architecture: Mapping[str, Any]  # plain values
     multiple: int  # px: H and W are multiples of this
     size: int  # px, side of the square crops it was trained on

@@ -59,7 +59,6 @@ _BLOCKS: dict[tuple[int, ...], tuple[Padding, int | None]] = {  # where the two 
     (0, 4): ("zero", 3),
 }
 _STATISTICS = (".running_mean", ".running_var")
-_LUMA = (0.299, 0.587, 0.114)  # of grey from red, green and blue (ITU-R BT.601), as in Pillow and OpenCV
 _SHOWN = 3  # names in an error
 _KNOWN = "known are the ResNet and U-Net of the reference, and the ResNets of CUT and of GAN-Compression"
 
@@ -68,7 +67,7 @@ _KNOWN = "known are the ResNet and U-Net of the reference, and the ResNets of CU
 class Recognised:
     """A generator with its weights, and what was recognised."""
 
-    generator: nn.Module  # (N, 3, H, W) -> (N, 3, H, W), float32, on the CPU, in eval mode
+    generator: nn.Module  # (N, 1 or 3, H, W) -> (N, 1 or 3, H, W), float32, on the CPU, in eval mode
     architecture: Architecture  # of `generator`
     description: str  # "CUT ResNet, 9 blocks, 64 channels, ..."
 
@@ -132,6 +131,10 @@ def recognise(
         raise CheckpointError(
             f"{path} looks like a {'U-Net' if unet else 'ResNet'}, but {_reason(error)}; {_KNOWN}."
         ) from error
+    if {architecture.inputs, architecture.outputs} - {1, 3}:
+        raise CheckpointError(
+            f"{path} turns {architecture.inputs} channels into {architecture.outputs}, expected 1 (grey) or 3 (RGB)."
+        )
     name, details = _describe(architecture, dropout=dropout)
     generator = empty_generator(architecture)
     fitting, stale = _fit(weights, generator, name, path)
@@ -142,11 +145,7 @@ def recognise(
     if architecture.norm == "batch":
         fold_batch_norms(generator)
         architecture = replace(architecture, norm="none")
-    return Recognised(
-        generator=generator,
-        architecture=_expand_grey(generator, architecture, path),
-        description=", ".join((name, *details)),
-    )
+    return Recognised(generator=generator, architecture=architecture, description=", ".join((name, *details)))
 
 
 def _without_dropout(weights: Weights) -> tuple[Weights, Padding | None, bool]:
@@ -272,26 +271,6 @@ def _fit(weights: Weights, generator: nn.Module, name: str, path: Path) -> tuple
                 f"{tuple(value.shape)}; {_KNOWN}."
             )
     return fitting, len(weights) - sum(key in weights for key in fitting)
-
-
-def _expand_grey(generator: nn.Module, architecture: Architecture, path: Path) -> Architecture:
-    """Make a generator of grey pictures one of RGB, in place: its first layer computes the luma too, which is a sum."""
-    convolutions = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    first, last = convolutions[0], convolutions[-1]
-    if {architecture.inputs, architecture.outputs} - {1, 3}:
-        raise CheckpointError(
-            f"{path} turns {architecture.inputs} channels into {architecture.outputs}, expected 1 (grey) or 3 (RGB)."
-        )
-    if architecture.inputs == 1:
-        first.weight = nn.Parameter(first.weight * torch.tensor(_LUMA)[:, None, None], requires_grad=False)
-        first.in_channels = 3
-    if architecture.outputs == 1:
-        assert last.bias is not None
-        axis = 1 if isinstance(last, nn.ConvTranspose2d) else 0
-        last.weight = nn.Parameter(last.weight.repeat_interleave(3, axis), requires_grad=False)
-        last.bias = nn.Parameter(last.bias.repeat(3), requires_grad=False)
-        last.out_channels = 3
-    return replace(architecture, inputs=3, outputs=3)
 
 
 def _describe(architecture: Architecture, *, dropout: bool) -> tuple[str, list[str]]:
