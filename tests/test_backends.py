@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from cyclegan_edge import backends
 from cyclegan_edge.backends import onnxruntime as onnxruntime_backend
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import EngineName
@@ -194,6 +195,7 @@ def test_a_missing_engine_is_refused_with_the_command_that_adds_it(
 def test_auto_says_why_each_faster_engine_was_passed_over(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(backends, "_has_nvidia", lambda: True)
 
     backend, reasons = open_backend(read_bundle(tiny_bundle))
 
@@ -205,6 +207,17 @@ def test_auto_says_why_each_faster_engine_was_passed_over(tiny_bundle: Path, mon
     assert "is not built for CUDA; `pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu" in reasons[2]
     assert f"`cyclegan-edge export {tiny_bundle} --ncnn` adds it." in reasons[3]
     assert "is not installed; add it with `pip install 'cyclegan-edge[openvino]'`." in reasons[4]
+
+
+def test_engines_for_hardware_that_is_not_there_are_not_mentioned(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(backends, "_has_nvidia", lambda: False)
+
+    reasons = open_backend(read_bundle(tiny_bundle)).passed_over
+
+    assert {reason.partition(" ")[0] for reason in reasons} <= {"ncnn", "openvino"}
 
 
 def test_auto_takes_openvino_before_onnxruntime(tiny_bundle: Path) -> None:
@@ -324,8 +337,9 @@ def test_the_tensorrt_provider_keeps_its_engines_in_the_user_s_cache(
 
 
 def test_auto_takes_cuda_that_starts_and_passes_over_cuda_that_does_not(
-    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
+    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backends, "_has_nvidia", lambda: True)
     gpu_build("CUDA")
     taken, _ = open_backend(read_bundle(tiny_bundle))
     gpu_build()

@@ -54,7 +54,7 @@ def test_a_folder_is_translated_and_unreadable_files_are_named(
 
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
     np.testing.assert_array_equal(read_image(out / "a.png"), tiny_translated(read_image(pictures / "a.png")[None])[0])
-    assert "tensorrt was passed over" in said
+    assert "ncnn was passed over" in said
     assert "Translating with " in said
     assert f"{pictures / 'c.png'} is damaged, or none of JPEG, PNG" in said
     assert "1 files are no pictures or videos that are read: 1 .txt" in said

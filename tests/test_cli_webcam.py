@@ -48,7 +48,7 @@ def test_it_takes_the_newest_model_and_says_what_it_does(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Model   models/negative" in result.output
     assert "Engine  " in result.output
-    assert "tensorrt was passed over" in result.output
+    assert "ncnn was passed over" in result.output
     assert "Source  synthetic, 640x360 at 30 fps" in result.output
     assert "The newest frame wins." in result.output
     assert "capture to show" in result.output

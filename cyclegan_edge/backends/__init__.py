@@ -1,11 +1,13 @@
 """Engines that run an exported generator, behind one protocol.
 
 `open_backend` opens exactly the engine it is asked for, or refuses. Asked for "auto", it takes the fastest that runs
-here, and says in a sentence each what it passed over and why.
+here, and says in a sentence each what it passed over and why; not of engines for hardware that is not there.
 """
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 from cyclegan_edge.backends.base import INSTALL, Backend, EngineName, format_of
@@ -30,6 +32,9 @@ _FASTEST_FIRST: dict[EngineName, tuple[Precision, ...]] = {
     "onnxruntime": _CPU,
 }
 ENGINES = tuple(_FASTEST_FIRST)
+
+_NVIDIA: frozenset[EngineName] = frozenset({"tensorrt", "tensorrt-rtx", "onnx-cuda"})
+_NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/dxg")  # PC, Jetson, WSL
 
 
 class Opened(NamedTuple):
@@ -93,23 +98,30 @@ def _open(bundle: Bundle, engine: EngineName, precision: Precision | None, threa
 def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | None) -> Opened:
     """Try one after the other, passing over what is missing, damaged, or not for this machine."""
     passed_over: dict[EngineName, str] = {}
+    without = frozenset() if _has_nvidia() else _NVIDIA  # nobody misses these, unless the bundle holds an engine
     for engine, precisions in _FASTEST_FIRST.items():
         suitable = [it for it in precisions if it == precision or (precision is None and it != "bf16")]
         held = _held(bundle, engine, suitable)
         if held is None:
-            if suitable:
+            if suitable and engine not in without:
                 nothing = f"{bundle.folder} holds nothing for it in {' or '.join(suitable)}"
                 passed_over[engine] = f"{nothing}; `{_command_for(bundle, engine)}` adds it."
             continue
         try:
             backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)
         except (BundleError, EngineError) as error:
-            passed_over[engine] = str(error)
+            if engine not in without or format_of(engine) != "onnx":
+                passed_over[engine] = str(error)
         else:
             return Opened(backend, tuple(f"{name} was passed over: {reason}" for name, reason in passed_over.items()))
     wanted = f" at {precision}" if precision else ""
     *_, (last, reason) = passed_over.items()
     raise EngineError(f"No engine runs {bundle.folder} here{wanted}; the last, {last}, was passed over: {reason}")
+
+
+def _has_nvidia() -> bool:
+    """Whether a GPU of NVIDIA can be in this machine."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in _NVIDIA_DEVICES)
 
 
 def _held(bundle: Bundle, engine: EngineName, precisions: Sequence[Precision]) -> Precision | None:
