@@ -55,12 +55,10 @@ def test_a_downloaded_file_is_exported_at_once(downloaded: Path) -> None:
     assert read_bundle(Path("models/horse2zebra")).manifest.size == 256
 
 
-def test_name_out_and_direction_are_the_user_s(downloaded: Path) -> None:
-    run("import", downloaded, "--name", "zebras", "--direction", "ba")
+def test_out_and_direction_are_the_user_s(downloaded: Path) -> None:
     run("import", downloaded, "--direction", "ba")
     run("import", downloaded, "--out", "elsewhere/one.safetensors")
 
-    assert open_generator(Path("models-imported/zebras.safetensors")).direction == "ba"
     assert open_generator(Path("models-imported/horse2zebra-ba.safetensors")).direction == "ba"
     assert open_generator(Path("elsewhere/one.safetensors")).direction == "ab"
 

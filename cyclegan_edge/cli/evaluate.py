@@ -28,7 +28,7 @@ def evaluate(
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(help="TorchScript network for FID and KID.", show_default="Inception"),
+        typer.Option(help="TorchScript program that you trust, for FID and KID.", show_default="Inception"),
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=2, help="At most this many pictures of each folder.", show_default="all")

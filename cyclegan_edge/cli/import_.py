@@ -14,9 +14,8 @@ IMPORTED = Path("models-imported")
 def import_(
     file: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file, or a run.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="models-imported/NAME.safetensors")
+        Path | None, typer.Option(help="File to write.", show_default="models-imported/NAME.safetensors, named as FILE")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="NAME.", show_default="what the file or its folder says")] = None,
     direction: DirectionOption = "ab",
     size: Annotated[
         int | None, typer.Option(help="Pixels of the pictures it was trained on.", show_default="256; a U-Net's own")
@@ -42,7 +41,7 @@ def import_(
 
     run_name, source = resolve_checkpoint(file)
     trained = open_generator(source, direction, size=size, domains=domains, norm=norm, padding=padding)
-    target = out or IMPORTED / f"{name or with_direction(run_name, direction)}.safetensors"
+    target = out or IMPORTED / f"{with_direction(run_name, direction)}.safetensors"
     write_imported(trained, target)
     weights = sum(weight.numel() for weight in trained.generator.state_dict().values())
     about = trained.description or "a run of this package"
