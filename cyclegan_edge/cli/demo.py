@@ -95,18 +95,15 @@ def _clear(out: Path) -> None:
 
 def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str, float]:
     """Translate the summer test pictures, compare them with their true winter, and show some: real, made, true."""
-    from cyclegan_edge.images import list_images, read_image, write_image
-    from cyclegan_edge.train.evaluate.quality import compare_with_truth, mean_of
+    from cyclegan_edge.images import write_image
+    from cyclegan_edge.train.evaluate.quality import find_sets, quality_of
 
-    rows = [
-        (summer, translator(summer), read_image(scenes / "truthB" / path.name))
-        for path in list_images(scenes / "testA")
-        for summer in [read_image(path)]
-    ]
-    shown = [np.vstack(row) for row in rows[:COLUMNS]]
-    write_image(picture, np.hstack(shown))
-    quality = mean_of([compare_with_truth(*row) for row in rows])
-    return {"pictures": len(rows), **asdict(quality)}
+    sets = find_sets(scenes, size=SIZE)
+    some = zip(map(sets.load, sets.sources[:COLUMNS]), map(sets.load, sets.truths), strict=False)
+    write_image(picture, np.hstack([np.vstack([summer, translator(summer), winter]) for summer, winter in some]))
+    truth = quality_of(translator.run, None, sets).truth
+    assert truth is not None  # each test picture has its winter
+    return {"pictures": len(sets.sources), **asdict(truth)}
 
 
 def _film(translator: "Translator", path: Path) -> dict[str, float | str]:

@@ -132,7 +132,15 @@ def quality_of(
                 l1 = float(np.abs(picture.astype(np.int16) - cycled).mean())
                 cycles.append(Cycle(l1_levels=l1, psnr_db=psnr(picture, cycled)))
             if sets.truths:
-                truths.append(compare_with_truth(picture, translated[0], sets.load(sets.truths[index])))
+                truth = sets.load(sets.truths[index])
+                truths.append(
+                    Truth(
+                        psnr_untranslated_db=psnr(picture, truth),
+                        psnr_translated_db=psnr(translated[0], truth),
+                        ssim_untranslated=ssim(picture, truth),
+                        ssim_translated=ssim(translated[0], truth),
+                    )
+                )
             on_progress(index + 1, len(sets.sources))
             yield translated[0]
 
@@ -142,9 +150,7 @@ def quality_of(
     else:
         for _ in translations():
             pass
-    return Quality(
-        distance=distance, cycle=mean_of(cycles) if cycles else None, truth=mean_of(truths) if truths else None
-    )
+    return Quality(distance=distance, cycle=_mean_of(cycles), truth=_mean_of(truths))
 
 
 def reference_of(
@@ -165,18 +171,10 @@ def reference_of(
     return ReferenceFeatures(network, features_of(network, real()))
 
 
-def compare_with_truth(picture: Picture, translated: Picture, truth: Picture) -> Truth:
-    """All uint8 (H, W, 3). Raises ImageError when they differ in shape."""
-    return Truth(
-        psnr_untranslated_db=psnr(picture, truth),
-        psnr_translated_db=psnr(translated, truth),
-        ssim_untranslated=ssim(picture, truth),
-        ssim_translated=ssim(translated, truth),
-    )
-
-
-def mean_of(rows: Sequence[T]) -> T:
-    """The mean of each field of equal dataclasses of floats, of which there is at least one."""
+def _mean_of(rows: Sequence[T]) -> T | None:
+    """The mean of each field of equal dataclasses of floats; None of none."""
+    if not rows:
+        return None
     kind: Any = type(rows[0])
     mean: T = kind(**{field.name: float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(kind)})
     return mean
