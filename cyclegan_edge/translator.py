@@ -41,7 +41,7 @@ class Translator:
         size: int = 256,
         fit: Fit = "aspect",
         bundle: Bundle | None = None,
-        passed_over: tuple[str, ...] = (),
+        remarks: tuple[str, ...] = (),
         mirrored: bool = False,
     ) -> None:
         """Wrap an opened `backend`; `size` in px does not matter when `fit` is "native". Raises ConfigError.
@@ -59,7 +59,7 @@ class Translator:
         self.size = size
         self.fit = fit
         self.bundle = bundle  # None when a bare backend was given
-        self.passed_over = passed_over  # why engine="auto" did not take a faster engine, a sentence each
+        self.remarks = remarks  # a sentence each: why engine="auto" took no faster engine, what opening it took
 
     @classmethod
     def load(
@@ -85,8 +85,8 @@ class Translator:
         if size is None:
             size = content.manifest.size
         check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
-        backend, passed_over = open_backend(content, engine=engine, precision=precision, threads=threads)
-        return cls(backend, size=size, fit=fit, bundle=content, passed_over=passed_over, mirrored=mirrored)
+        backend, remarks = open_backend(content, engine=engine, precision=precision, threads=threads)
+        return cls(backend, size=size, fit=fit, bundle=content, remarks=remarks, mirrored=mirrored)
 
     def __call__(self, image: Picture) -> Picture:
         """Translate uint8 (H, W, 3) RGB into the same shape. Raises ImageError and EngineError."""

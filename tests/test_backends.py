@@ -86,12 +86,12 @@ def test_cpu_engines_run_every_shape(
     pytest.importorskip(engine)
     images = rng.integers(0, 256, shape, dtype=np.uint8)
 
-    backend, passed_over = open_backend(read_bundle(tiny_bundle), engine=engine, threads=1)
+    backend, remarks = open_backend(read_bundle(tiny_bundle), engine=engine, threads=1)
 
     np.testing.assert_array_equal(backend.run(images), tiny_translated(images))
     assert backend.name.startswith(f"{engine} ")
     assert backend.name.endswith(" fp32")
-    assert passed_over == ()
+    assert remarks == ()
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES)
@@ -215,7 +215,7 @@ def test_engines_for_hardware_that_is_not_there_are_not_mentioned(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(backends, "_has_nvidia", lambda: False)
 
-    reasons = open_backend(read_bundle(tiny_bundle)).passed_over
+    reasons = open_backend(read_bundle(tiny_bundle)).remarks
 
     assert {reason.partition(" ")[0] for reason in reasons} <= {"ncnn", "openvino"}
 

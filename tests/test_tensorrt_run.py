@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cyclegan_edge import preprocess
+from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import Pipelined, run_many
 from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.backends.tensorrt.explain import explain
@@ -341,6 +342,9 @@ def test_an_rtx_engine_of_another_version_is_built_again_from_its_graph(
     assert re.search(r"was built by TensorRT for RTX 1\.6\.0\.1, .* again by 1\.7\.1\.116 in \d+\.\d s; ", engine.note)
     assert rtx.called("IBuilderConfig.set_compute_capability") == [(rtx.module.ComputeCapability.SM86, 0)]
     assert (tmp_path / "plan").read_bytes() == b"plan", "the bundle stays as it is"
+    assert re.search(r"1\.6\.0\.1, .* again", " ".join(open_backend(bundle, engine="tensorrt-rtx").remarks)), (
+        "it is said"
+    )
     (batch,) = pictures(rng, [(1, 256, 256)])
     np.testing.assert_array_equal(engine.run(batch), 255 - batch)
 

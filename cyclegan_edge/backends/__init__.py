@@ -38,10 +38,10 @@ _NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-
 
 
 class Opened(NamedTuple):
-    """What `open_backend` opened, and why it is nothing faster."""
+    """What `open_backend` opened, and what there is to say of it."""
 
     backend: Backend
-    passed_over: tuple[str, ...]  # a sentence per engine that "auto" did not take
+    remarks: tuple[str, ...]  # a sentence each: what "auto" did not take and why, what had to be built to open it
 
 
 def open_backend(
@@ -62,35 +62,36 @@ def open_backend(
         return _open_fastest(bundle, precision, threads)
     if engine in INSTALL:
         _require(engine)
-    return Opened(_open(bundle, engine, precision, threads), ())
+    return _open(bundle, engine, precision, threads)
 
 
-def _open(bundle: Bundle, engine: EngineName, precision: Precision | None, threads: int | None) -> Backend:
+def _open(bundle: Bundle, engine: EngineName, precision: Precision | None, threads: int | None) -> Opened:
     match engine:
         case "tensorrt" | "tensorrt-rtx":
             from cyclegan_edge.backends.tensorrt.library import EDITIONS
             from cyclegan_edge.backends.tensorrt.run import TensorrtBackend
 
             best = precision or _held(bundle, engine, _GPU) or "fp16"
-            return TensorrtBackend(bundle, precision=best, edition=EDITIONS[engine])
+            tensorrt = TensorrtBackend(bundle, precision=best, edition=EDITIONS[engine])
+            return Opened(tensorrt, (tensorrt.note,) if tensorrt.note else ())
         case "onnx-tensorrt" | "onnx-cuda":
             from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 
             best = precision or _held(bundle, engine, _GPU) or "fp32"
             provider = engine.removeprefix("onnx-")
-            return OnnxRuntimeBackend(bundle, precision=best, threads=threads, provider=provider)
+            return Opened(OnnxRuntimeBackend(bundle, precision=best, threads=threads, provider=provider), ())
         case "ncnn":
             from cyclegan_edge.backends.ncnn import NcnnBackend
 
-            return NcnnBackend(bundle, precision=precision or "fp32", threads=threads)
+            return Opened(NcnnBackend(bundle, precision=precision or "fp32", threads=threads), ())
         case "openvino":
             from cyclegan_edge.backends.openvino import OpenvinoBackend
 
-            return OpenvinoBackend(bundle, precision=precision or "fp32", threads=threads)
+            return Opened(OpenvinoBackend(bundle, precision=precision or "fp32", threads=threads), ())
         case "onnxruntime":
             from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(bundle, precision=precision or "fp32", threads=threads)
+            return Opened(OnnxRuntimeBackend(bundle, precision=precision or "fp32", threads=threads), ())
     names = ", ".join(map(repr, ("auto", *ENGINES, "onnx-tensorrt")))
     raise ConfigError(f"engine is {engine!r}, expected one of {names}.")
 
@@ -108,12 +109,13 @@ def _open_fastest(bundle: Bundle, precision: Precision | None, threads: int | No
                 passed_over[engine] = f"{nothing}; `{_command_for(bundle, engine)}` adds it."
             continue
         try:
-            backend, _ = open_backend(bundle, engine=engine, precision=held, threads=threads)
+            backend, remarks = open_backend(bundle, engine=engine, precision=held, threads=threads)
         except (BundleError, EngineError) as error:
             if engine not in without or format_of(engine) != "onnx":
                 passed_over[engine] = str(error)
         else:
-            return Opened(backend, tuple(f"{name} was passed over: {reason}" for name, reason in passed_over.items()))
+            skipped = [f"{name} was passed over: {reason}" for name, reason in passed_over.items()]
+            return Opened(backend, (*skipped, *remarks))
     wanted = f" at {precision}" if precision else ""
     *_, (last, reason) = passed_over.items()
     raise EngineError(f"No engine runs {bundle.folder} here{wanted}; the last, {last}, was passed over: {reason}")

@@ -51,8 +51,8 @@ def evaluate(
     if folder is None:
         raise ConfigError("A bundle does not know its pictures; name the folder that holds testA/ with --data.")
     model = candidate.model
-    for reason in candidate.passed_over:
-        console.print(reason, markup=False)
+    for remark in candidate.remarks:
+        console.print(remark, markup=False)
     sets = find_sets(folder, size=candidate.size, direction=model.direction, most=images)
     console.print(
         f"Evaluating [bold]{escape(model.path)}[/bold], direction {model.direction}, with {model.engine} on "

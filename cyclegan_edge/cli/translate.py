@@ -69,8 +69,8 @@ def translate(
         warn(f"{len(skipped)} files are no pictures or videos that are read: {name_kinds(skipped)}.")
     offer_rebuild(model, engine=engine, precision=precision, yes=yes)
     translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
-    for reason in translator.passed_over:
-        console.print(reason, markup=False)
+    for remark in translator.remarks:
+        console.print(remark, markup=False)
     console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
     videos = [job for job in jobs if job.source.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [job for job in jobs if job.source.suffix.lower() not in VIDEO_SUFFIXES]

@@ -237,8 +237,8 @@ def _describe(folder: Path, live: "Live", config: "LiveConfig") -> None:
     console.print(f"Model   {folder}", markup=False)
     how = "the picture's own size" if translator.fit == "native" else f"{translator.size} px, fit {translator.fit}"
     console.print(f"Engine  {translator.name} on {translator.device}, {how}", markup=False)
-    for reason in translator.passed_over:
-        console.print(f"        {reason}", markup=False)
+    for remark in translator.remarks:
+        console.print(f"        {remark}", markup=False)
     console.print(f"Source  {feed.name}, {width}x{height} at {feed.fps:.4g} fps", markup=False)
     asked = config.camera_size
     if asked is not None and asked != feed.size:

@@ -45,7 +45,7 @@ class Candidate:
     data: Path | None = None  # what it was trained on, where it says so
     run: Path | None = None  # that a checkpoint belongs to
     stored_at: Path  # where its evaluation belongs
-    passed_over: tuple[str, ...] = ()  # why engine="auto" took no faster engine, a sentence each
+    remarks: tuple[str, ...] = ()  # of the translator, a sentence each
 
 
 def open_candidate(
@@ -125,7 +125,7 @@ def open_bundle(folder: Path, *, engine: EngineName = "auto", precision: Precisi
         size=translator.size,
         model=model,
         stored_at=folder / EVALUATION,
-        passed_over=translator.passed_over,
+        remarks=translator.remarks,
     )
 
 
