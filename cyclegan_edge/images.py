@@ -58,6 +58,12 @@ def list_images(folder: Path, *, most: int | None = None) -> list[Path]:
     return [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int).tolist()]
 
 
+def other_kinds(folder: Path) -> str:
+    """The files directly in `folder` that are neither hidden nor listed, as `name_kinds`; empty for none."""
+    listed = set(list_images(folder))
+    return name_kinds(p.name for p in folder.iterdir() if p.is_file() and p not in listed and p.name[0] != ".")
+
+
 def name_kinds(names: Iterable[str]) -> str:
     """ "3 .heic, 1 .txt": files counted by suffix, the commonest kind first."""
     kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in names)

@@ -40,6 +40,7 @@ from cyclegan_edge.export.parity import (
 )
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import list_images, write_image
+from cyclegan_edge.train.data.layout import find_folder
 
 if TYPE_CHECKING:
     from cyclegan_edge.export.weights.open import Trained
@@ -215,9 +216,9 @@ def _write_part(path: Path, picture: Picture) -> Part:
 def _pictures(trained: "Trained", config: ExportConfig) -> tuple[list[Picture], str]:
     """Pictures to compare on, and where they are from."""
     domain = trained.direction[0].upper()
-    own = [trained.data / f"test{domain}", trained.data / f"train{domain}"] if trained.data else []
+    own = [find_folder(trained.data, f"{split}{domain}") for split in ("test", "train")] if trained.data else []
     for folder in [config.pictures] if config.pictures else own:
-        if folder.is_dir() and list_images(folder):
+        if folder and folder.is_dir() and list_images(folder):
             return load_pictures(folder, size=trained.size, most=config.compare), f"pictures of {folder}"
     if config.pictures:
         raise DataError(f"{config.pictures} holds no pictures to compare on; name a folder with JPEG or PNG files.")

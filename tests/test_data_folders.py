@@ -48,7 +48,7 @@ def test_unreadable_files_are_left_out_by_name(two_domains: Path) -> None:
 
 
 def test_a_missing_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"trainA.*cyclegan-edge data scenes"):
+    with pytest.raises(DataError, match=r"no folder trainA.*expected trainA and trainB"):
         find_pictures(tmp_path)
 
 

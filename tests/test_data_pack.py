@@ -135,11 +135,12 @@ def test_a_failure_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_packed_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
 
     with pytest.raises(DataError, match=r"there already.*another place"):
         pack(data, data)
     with pytest.raises(DataError, match="trainA"):
-        pack(tmp_path, tmp_path / "out")
+        pack(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DataError, match="0 MiB"):
         pack(data, tmp_path / "out", shard_mb=0)
     with pytest.raises(SinkError, match="free space"):

@@ -166,3 +166,16 @@ def test_shards_are_opened_where_the_data_are_shards(tiny_checkpoint: Path, tmp_
 
     assert isinstance(opened.pairs, ShardPairs)
     assert (opened.counts, opened.sharded) == ((2, 2), True)
+
+
+def test_two_domains_are_opened_by_name_and_files_of_other_kinds_are_named(two_domains: Path) -> None:
+    (two_domains / "trainA").rename(two_domains / "night")
+    (two_domains / "trainB").rename(two_domains / "day")
+    (two_domains / "day" / "0.heic").touch()
+    config = new_run({"data": str(two_domains), "domains": "night,day"}).config
+
+    opened = open_data(config)
+
+    assert (opened.counts, opened.folders) == ((5, 3), ("night", "day"))
+    (sentence,) = opened.unread
+    assert "day holds 1 .heic" in sentence

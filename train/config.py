@@ -71,6 +71,9 @@ class TrainConfig:
     data: (
         str  # folder that holds trainA/ and trainB/, or WebDataset shards: a folder of them, or shards/{0000..0099}.tar
     )
+    domains: str = (
+        ""  # names of the folders of A and B in data, as in "summer,winter"; empty: trainA, trainB, or a pair
+    )
     size: int = 256  # px, side of the square crop
     batch: int = 1  # pairs per step, over all processes
     seed: int = 0  # of the start, the order, the crops, and the replay buffers
@@ -88,6 +91,8 @@ class TrainConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
+        if self.domains and len({name for name in self.domains.split(",") if name}) != 2:
+            raise ConfigError(f"domains is {self.domains!r}, expected the names of two folders, as in summer,winter.")
         multiple = self.generator.multiple
         if self.size % multiple or self.size < 32:
             raise ConfigError(

@@ -14,13 +14,14 @@ from pathlib import Path
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.files import newest
+from cyclegan_edge.images import other_kinds
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import changed, load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
 from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
 from cyclegan_edge.train.data.cache import PictureCache
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
-from cyclegan_edge.train.data.pairs import Pairs, ProgressCallback, ignore_progress
+from cyclegan_edge.train.data.pairs import DOMAINS, Pairs, ProgressCallback, ignore_progress
 from cyclegan_edge.train.data.shard_index import find_shards, is_shards
 from cyclegan_edge.train.data.shards import ShardPairs
 
@@ -49,6 +50,8 @@ class OpenedData:
     pairs: Pairs
     counts: tuple[int, int]  # pictures of A and of B
     sharded: bool
+    folders: tuple[str, str] = DOMAINS  # where A and B are
+    unread: tuple[str, ...] = ()  # the kinds of files that nothing reads, a sentence for each folder
     skipped: tuple[str, ...] = ()  # files that cannot be read, a sentence each
 
 
@@ -131,12 +134,21 @@ def open_data(config: TrainConfig, *, on_progress: ProgressCallback = ignore_pro
         return OpenedData(pairs=shards, counts=(a, b), sharded=True)
     cache = PictureCache(config.pictures.cache_mib)
     folders = find_pictures(
-        Path(config.data), workers=config.pictures.workers, read=cache.read, on_progress=on_progress
+        Path(config.data),
+        domains=config.domains,
+        workers=config.pictures.workers,
+        read=cache.read,
+        on_progress=on_progress,
     )
+    places = folders.a[0].parent, folders.b[0].parent
     return OpenedData(
         pairs=FolderPairs(folders, config.seed, cache.read),
         counts=(len(folders.a), len(folders.b)),
         sharded=False,
+        folders=(str(places[0].relative_to(config.data)), str(places[1].relative_to(config.data))),
+        unread=tuple(
+            f"{place} holds {kinds}, which nothing reads." for place in places if (kinds := other_kinds(place))
+        ),
         skipped=tuple(problem for _, problem in folders.skipped),
     )
 

@@ -16,6 +16,7 @@ from cyclegan_edge.errors import ImageError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.preprocess import resize
 from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.train.data.layout import find_folder
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.state import TrainState
@@ -32,7 +33,8 @@ class SampleSheet:
 
     def __init__(self, config: TrainConfig, pairs: Pairs) -> None:
         size = config.size, config.size
-        held_out = [_held_out(Path(config.data) / folder, size) for folder in ("testA", "testB")]
+        data = Path(config.data)
+        held_out = [_held_out(find_folder(data, name, config.domains), size) for name in ("testA", "testB")]
         if not all(held_out):
             first = list(islice(pairs.stream(0), PER_DOMAIN))
             training = [pair.decode_a for pair in first], [pair.decode_b for pair in first]
@@ -55,8 +57,10 @@ class SampleSheet:
         return _arrange(rows)
 
 
-def _held_out(folder: Path, size: Size) -> list[Picture]:
-    """The first pictures of a folder that can be read; none when it is not there."""
+def _held_out(folder: Path | None, size: Size) -> list[Picture]:
+    """The first pictures of a folder that can be read; none without a folder."""
+    if folder is None:
+        return []
 
     def readable() -> Iterator[Picture]:
         for path in list_images(folder):
@@ -65,7 +69,7 @@ def _held_out(folder: Path, size: Size) -> list[Picture]:
             except ImageError:
                 continue
 
-    return list(islice(readable(), PER_DOMAIN)) if folder.is_dir() else []
+    return list(islice(readable(), PER_DOMAIN))
 
 
 def _arrange(rows: list[list[Picture]]) -> Picture:

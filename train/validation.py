@@ -28,7 +28,9 @@ class Validator:
         """Raises DataError without test pictures, ConfigError when they cannot give `output.metric`, and FeatureError
         when that is FID or KID and its network is missing."""
         self._metric: Metric = config.output.metric
-        self._sets = find_sets(Path(config.data), size=config.size, most=config.output.evaluate_on)
+        self._sets = find_sets(
+            Path(config.data), size=config.size, most=config.output.evaluate_on, domains=config.domains
+        )
         self._reference = _reference(config, self._sets, device)
         check_metric(self._metric, self._sets)
 

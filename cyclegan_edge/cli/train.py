@@ -15,6 +15,12 @@ def train(
         str | None,
         typer.Argument(help="Folder that holds trainA/ and trainB/, or WebDataset shards.", show_default=False),
     ] = None,
+    domains: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Folders of the two domains in DATA, as in summer,winter.", show_default=False
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The run is written to runs/NAME.", show_default="the data folder's name")
     ] = None,
@@ -54,6 +60,7 @@ def train(
 
     options = {
         "data": str(Path(data).resolve()) if data is not None and Path(data).exists() else data,
+        "domains": domains,
         "schedule.steps": steps,
         "schedule.epochs": epochs,
         "schedule.minutes": minutes,

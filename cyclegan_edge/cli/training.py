@@ -92,8 +92,12 @@ def _open(run: "Run") -> "OpenedData":
     if data.skipped:
         warn(f"{len(data.skipped)} files were left out:")
         print_some(data.skipped, " ")
+    for sentence in data.unread:
+        warn(sentence)
     a, b = data.counts
     where = " in shards" if data.sharded else ""
+    if data.folders != ("trainA", "trainB"):
+        where = f", from {data.folders[0]} and {data.folders[1]}"
     console.print(f"{a} pictures of A, {b} of B{where}, {len(data.pairs)} pairs an epoch.")
     return data
 

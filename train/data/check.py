@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan_edge.errors import DataError, ImageError, TruncatedError
+from cyclegan_edge.errors import ImageError, TruncatedError
 from cyclegan_edge.files import write_file
 from cyclegan_edge.images import inspect_image, list_images, name_kinds, read_encoded
+from cyclegan_edge.train.data.layout import find_folder, require_folder
 from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, ProgressCallback, ignore_progress
 
 FOLDERS = (*DOMAINS, "testA", "testB")
@@ -156,22 +157,29 @@ class DataCheck:
 
 
 def check(
-    data: Path, *, size: int = 256, workers: int = 2, on_progress: ProgressCallback = ignore_progress
+    data: Path,
+    *,
+    domains: str = "",
+    size: int = 256,
+    workers: int = 2,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> DataCheck:
     """Decode every picture of the folders of `data` that are there, in `workers` threads.
 
-    `size` is the side of the training crop in px. Raises DataError when none of the folders is there.
+    `domains` as in `layout`; `size` is the side of the training crop in px. Raises DataError when none of the folders
+    is there.
     """
-    listed = {name: list_images(data / name) for name in FOLDERS if (data / name).is_dir()}
-    if not listed:
-        raise DataError(f"{data} has none of {', '.join(FOLDERS)}; name the folder that holds trainA and trainB.")
+    places = {name: place for name in FOLDERS if (place := find_folder(data, name, domains))}
+    if not places:
+        require_folder(data, FOLDERS[0], domains)
+    listed = {name: list_images(place) for name, place in places.items()}
     files = [path for paths in listed.values() for path in paths]
     measures: list[Measured | Corrupt] = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for measured in pool.map(_measure, files):
             measures.append(measured)
             on_progress(len(measures), len(files))
-    folders = tuple(_check_folder(data / name, measures, size) for name in listed)
+    folders = tuple(_check_folder(name, place, measures, size) for name, place in places.items())
     return DataCheck(data, size, folders, *_find_same(folders))
 
 
@@ -192,11 +200,11 @@ def _measure(path: Path) -> Measured | Corrupt:
     return Measured(path, width, height, grey, transparent, digest.digest())
 
 
-def _check_folder(folder: Path, measures: Sequence[Measured | Corrupt], size: int) -> FolderCheck:
+def _check_folder(name: str, folder: Path, measures: Sequence[Measured | Corrupt], size: int) -> FolderCheck:
     here = {measured.path: measured for measured in measures if measured.path.parent == folder}
     pictures = tuple(measured for measured in here.values() if isinstance(measured, Measured))
     return FolderCheck(
-        folder.name,
+        name,
         pictures,
         corrupt=tuple(measured for measured in here.values() if isinstance(measured, Corrupt)),
         ignored=tuple(sorted(p for p in folder.iterdir() if p not in here and not p.name.startswith("."))),

@@ -1,4 +1,4 @@
-"""Pairs of pictures from the folders trainA/ and trainB/, in an order that is a function of the seed alone.
+"""Pairs of pictures from the folders of two domains, in an order that is a function of the seed alone.
 
 A   the pictures in an order drawn once an epoch; the smaller domain starts over within the epoch
 B   a picture drawn at random for each pair
@@ -16,6 +16,7 @@ import numpy as np
 from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import DataError, ImageError
 from cyclegan_edge.images import list_images, read_image
+from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair, ProgressCallback, ignore_progress
 
 Read = Callable[[Path], Picture]
@@ -57,13 +58,19 @@ class FolderPairs:
 
 
 def find_pictures(
-    data: Path, *, workers: int = 2, read: Read = read_image, on_progress: ProgressCallback = ignore_progress
+    data: Path,
+    *,
+    domains: str = "",
+    workers: int = 2,
+    read: Read = read_image,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> PictureFolders:
-    """List data/trainA and data/trainB and decode every file once, which fills the cache behind `read`.
+    """List the pictures of trainA and trainB, see `layout`, and decode each once, which fills the cache behind `read`.
 
     Raises DataError when a folder is missing or fewer than two readable pictures are left in it.
     """
-    listed = {domain: list_domain(data, domain) for domain in DOMAINS}
+    places = {domain: require_folder(data, domain, domains) for domain in DOMAINS}
+    listed = {domain: list_images(folder) for domain, folder in places.items()}
     files = [path for paths in listed.values() for path in paths]
     problems: dict[Path, str] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -73,19 +80,8 @@ def find_pictures(
             on_progress(done, len(files))
     kept = {domain: tuple(path for path in paths if path not in problems) for domain, paths in listed.items()}
     for domain, paths in kept.items():
-        require_pictures(data / domain, len(paths), [problems[path] for path in listed[domain] if path in problems])
+        require_pictures(places[domain], len(paths), [problems[path] for path in listed[domain] if path in problems])
     return PictureFolders(kept["trainA"], kept["trainB"], tuple(problems.items()))
-
-
-def list_domain(data: Path, domain: str) -> list[Path]:
-    """The picture files of one domain, by name. Raises DataError when its folder is missing."""
-    folder = data / domain
-    if not folder.is_dir():
-        raise DataError(
-            f"{data} has no folder {domain}, expected trainA and trainB with the pictures of the two domains; "
-            f"name the folder that holds them, or make one with `cyclegan-edge data scenes --out scenes`."
-        )
-    return list_images(folder)
 
 
 def require_pictures(folder: Path, count: int, problems: Sequence[str]) -> None:

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from cyclegan_edge.errors import DataError, ImageError, SinkError
 from cyclegan_edge.files import atomic_folder
-from cyclegan_edge.images import decode_image, read_encoded
-from cyclegan_edge.train.data.folders import list_domain, require_pictures
+from cyclegan_edge.images import decode_image, list_images, read_encoded
+from cyclegan_edge.train.data.folders import require_pictures
+from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.data.pairs import DOMAINS, ProgressCallback, ignore_progress
 from cyclegan_edge.train.data.shard_index import INDEX, Listed, index_text
 from cyclegan_edge.train.data.tars import BLOCK
@@ -101,7 +102,7 @@ def _plan(data: Path) -> list[_Member]:
     """Every picture in the order they are written: each domain at an even pace, from the first shard to the last."""
     spread: list[tuple[float, _Member]] = []
     for domain in DOMAINS:
-        keyed = _unique_keys(list_domain(data, domain))
+        keyed = _unique_keys(list_images(require_folder(data, domain)))
         generator = random.Random(domain)
         drawn = sorted(keyed, key=lambda _: generator.random())  # names often sort by scene
         spread += [((place + 0.5) / len(drawn), _Member(path, domain, key)) for place, (key, path) in enumerate(drawn)]

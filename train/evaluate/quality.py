@@ -6,6 +6,8 @@ PSNR, SSIM      against the true translation, where there is one; and of the pic
 
     DATA/testA   to translate      DATA/testB   the real ones      DATA/truthB   the truth, by the same file names
 
+The first two may be arranged otherwise, see `layout`.
+
 All pictures are uint8 RGB, resized by training's filter. Needs torch for FID and KID only.
 """
 
@@ -21,6 +23,7 @@ from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.metrics import psnr, ssim
 from cyclegan_edge.preprocess import resize
+from cyclegan_edge.train.data.layout import find_folder
 from cyclegan_edge.train.data.pairs import ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
@@ -47,13 +50,17 @@ class PictureSets:
         return resize(read_image(path), (self.size, self.size))
 
 
-def find_sets(data: Path, *, size: int, direction: Direction = "ab", most: int | None = None) -> PictureSets:
+def find_sets(
+    data: Path, *, size: int, direction: Direction = "ab", most: int | None = None, domains: str = ""
+) -> PictureSets:
     """The test pictures of `data`, at most `most` of each kind, spread over their folder by name.
 
     Raises DataError when there is nothing to translate, or when some pictures have a truth and others lack it.
     """
     a, b = ("A", "B") if direction == "ab" else ("B", "A")
-    source, target, truth = data / f"test{a}", data / f"test{b}", data / f"truth{b}"
+    source = find_folder(data, f"test{a}", domains) or data / f"test{a}"
+    target = find_folder(data, f"test{b}", domains) or data / f"test{b}"
+    truth = source.parent / f"truth{b}"
     sources = list_images(source, most=most) if source.is_dir() else []
     if not sources:
         raise DataError(
