@@ -92,6 +92,18 @@ def test_an_engine_is_built_as_asked_and_its_entry_says_so(fake: Any, tiny_bundl
     assert list(Path("cache/cyclegan-edge/tensorrt").iterdir()), "timings are kept for the next build"
 
 
+def test_without_tensorrt_it_says_how_to_finish_on_the_device(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+    said = run("export", tiny_bundle, "--fp16")
+
+    assert "No engine was built: TensorRT is not installed" in said
+    assert f"cyclegan-edge export {tiny_bundle} --fp16" in said
+
+
 def test_an_engine_is_built_around_the_models_size_unless_told(fake: Any, tiny_bundle: Path) -> None:
     run("export", tiny_bundle, "--fp16")
 

@@ -1,6 +1,5 @@
 """The commands in the order a person types them: data scenes, train, stop, resume, export, and what they refuse."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -68,13 +67,6 @@ def test_the_three_commands_in_a_row_need_no_argument_after_the_data(place: Path
     assert "models/scenes" in shown
     bundle = read_bundle(place / "models" / "scenes")
     assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp32", "fp16"}
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
-def test_without_tensorrt_fp16_says_how_to_finish_on_the_device(place: Path, exported: str) -> None:
-    assert "No engine was built: TensorRT is not installed" in exported
-    assert "cyclegan-edge export models/scenes --fp16" in exported
-    assert (place / "models" / "scenes" / "generator-fp16.onnx").is_file()
 
 
 def test_ctrl_c_twice_at_once_saves_and_resume_goes_on(place: Path) -> None:

@@ -15,13 +15,12 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cyclegan_edge.errors import CheckpointError, ImageError
 from cyclegan_edge.files import write_file
-from cyclegan_edge.images import read_image
+from cyclegan_edge.images import encode_image, read_image
 from cyclegan_edge.preprocess import resize
 from cyclegan_edge.settings import read_toml
 from cyclegan_edge.train import metrics_log
@@ -137,8 +136,7 @@ def _jpeg(path: Path, side: int, *, translated: bool = False) -> str:
     sheet = np.ascontiguousarray(sheet[:, third : sheet.shape[1] - third]) if translated else sheet
     scale = min(1.0, side / max(sheet.shape))
     smaller = resize(sheet, (max(1, round(sheet.shape[0] * scale)), max(1, round(sheet.shape[1] * scale))))
-    bgr = cv2.cvtColor(smaller, cv2.COLOR_RGB2BGR)
-    return base64.b64encode(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()).decode()
+    return base64.b64encode(encode_image(smaller, ".jpg", str(path), quality=88)).decode()
 
 
 def _groups(curves: Mapping[str, Curve], gan: str) -> dict[str, list[dict[str, object]]]:

@@ -74,10 +74,5 @@ def _held_out(folder: Path | None, size: Size) -> list[Picture]:
 
 def _arrange(rows: list[list[Picture]]) -> Picture:
     """Pictures of one size as a grid with black gaps between them."""
-    height, width = rows[0][0].shape[:2]
-    sheet = np.zeros((len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), np.uint8)
-    for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            top, left = i * (height + GAP), j * (width + GAP)
-            sheet[top : top + height, left : left + width] = picture
-    return sheet
+    framed = [[np.pad(picture, ((0, GAP), (0, GAP), (0, 0))) for picture in row] for row in rows]
+    return np.ascontiguousarray(np.vstack([np.hstack(row) for row in framed])[:-GAP, :-GAP])
