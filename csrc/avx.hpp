@@ -17,19 +17,21 @@ namespace cyclegan_edge {
 namespace {
 
 constexpr int kRows = 8;
-constexpr int kBlock = 3 * kRows;       // words of transposed pixels per group: eight rows of red, green, blue
-constexpr int kQuadBytes = 4 * 3;       // four pixels
+constexpr int kBlock = 3 * kRows;  // words of transposed pixels per group: eight rows of red, green, blue
+constexpr int kQuadBytes = 4 * 3;  // four pixels
 constexpr int kLoadBytes = 16;
-constexpr int kAhead = 64;              // groups transposed in one go, if there are so many
+constexpr int kAhead = 64;         // groups transposed in one go, if there are so many
 
 inline __m256i load(const std::uint32_t* words) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words));
 }
+
 // GCC would load a vector again for each of its uses, and loads are what these loops have least room for.
 inline __m256i in_register(__m256i value) {
   asm("" : "+x"(value));
   return value;
 }
+
 inline __m256i broadcast(std::uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
 inline void store(std::uint32_t* words, __m256i value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), value);
@@ -73,7 +75,10 @@ int transpose_groups(const Strip& strip, int begin, int end, std::uint32_t* bloc
   for (; group < end && from + (kAtOnce - 1) * kQuadBytes + kLoadBytes <= row_bytes; group += kAtOnce) {
     for (int k = 0; k < kAtOnce; ++k)
       transpose<Math>([&](int r) { return rows[r] + k * kQuadBytes; }, block + k * kBlock);
-    for (int r = 0; r < kRows; ++r) rows[r] += kAtOnce * kQuadBytes;
+    for (int r = 0; r < kRows; ++r) {
+      _mm_prefetch(reinterpret_cast<const char*>(rows[r]) + strip.next, _MM_HINT_T1);
+      rows[r] += kAtOnce * kQuadBytes;
+    }
     from += kAtOnce * kQuadBytes;
     block += kAtOnce * kBlock;
   }
@@ -87,7 +92,9 @@ int transpose_groups(const Strip& strip, int begin, int end, std::uint32_t* bloc
   return group;
 }
 
-// One target column: eight rows, three channels. Groups is Columns::most_groups, or 0: not known to the compiler.
+// One target column: eight rows, three channels, from `groups` groups that lie behind each other at `block`.
+// Groups is Columns::most_groups, or 0: not known to the compiler. The columns' counts come in a pattern that branch
+// prediction learns; below three they are all the same.
 template <typename Math, int Groups>
 inline void column(const std::uint32_t* block, const std::uint32_t* weight, int groups, __m256i* channels) {
   typename Math::Sums sums[3];
@@ -163,7 +170,8 @@ void horizontal(const Strip& strip) {
   }
 }
 
-// Eight columns at each of several places in the groups, clipped to 0..255.
+// Eight columns at each of several places in the groups, clipped to 0..255. A plane's words past the last column exist up
+// to its pitch, and what becomes of them is not stored.
 template <typename Math, int Places>
 inline void rows(const Span& span, const std::ptrdiff_t (&at)[Places], __m256i (&values)[Places]) {
   typename Math::Sums sums[Places];

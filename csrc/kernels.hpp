@@ -32,6 +32,7 @@ struct Columns {
 struct Strip {
   const std::uint8_t* rows[kLargestStrip];  // Kernels::rows of them
   int width;                                // pixels in each of these rows
+  std::ptrdiff_t next;                      // bytes from a row to its fellow in the next strip, to be fetched early
   Columns columns;
   int first;              // the target columns that are wanted: first, first + 1, ... first + count - 1
   int count;

@@ -107,6 +107,7 @@ void run_passes(const Job& job, const Kernels& kernels, Workspace& space, Store 
             job.crop.width);
   Strip strip{};
   strip.width = job.source.width;
+  strip.next = job.source.stride * kernels.rows;
   strip.columns = {columns.begin.data(),         columns.count.data(), columns.offset.data(),
                    columns.weights.data(),       columns.most_groups,  columns.group_begin.data(),
                    columns.group_count.data(),   columns.packed_offset.data(),
