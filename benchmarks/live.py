@@ -32,11 +32,13 @@ from machine import cpu_name
 
 from cyclegan_edge import Translator
 from cyclegan_edge.contract import Batch
+from cyclegan_edge.errors import SourceError
 from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered, Source
 from cyclegan_edge.video.overlay import LiveView
 from cyclegan_edge.video.paced import Paced
 from cyclegan_edge.video.pipeline import Pipeline
 from cyclegan_edge.video.quiet import Quietener, Skipper
+from cyclegan_edge.video.reconnect import Reconnecting
 from cyclegan_edge.video.recorder import Recorder, open_recording
 from cyclegan_edge.video.sources import open_source
 from cyclegan_edge.video.synthetic import SyntheticSource
@@ -199,6 +201,49 @@ def outage(seconds: float) -> Iterator[Row]:
             took.append(1000 * (time.monotonic() - began))
         recorder.stop()
     yield Row("first picture recorded after an outage of 30 s", "<= 100 ms", f"{took[-1]:.0f} ms", took[-1] <= 100)
+
+
+class Breaking(Cycling):
+    """A camera that is unplugged after a few frames."""
+
+    live = True
+
+    def read(self) -> Frame:
+        if self._index == 20:
+            raise SourceError("It was unplugged.")
+        time.sleep(1 / self.fps)
+        return super().read()
+
+
+def away() -> Source:
+    """What opening a camera that is not there gives."""
+    raise SourceError("It is not there.")
+
+
+def unplugged(_: float) -> Iterator[Row]:
+    """A camera that stays away: the last picture with a notice, and an end when told."""
+    stopping, noticed = threading.Event(), threading.Event()
+
+    class Noticing(Collected):
+        def show(self, rendered: Rendered) -> bool:
+            if rendered.notice:
+                noticed.set()
+            return super().show(rendered)
+
+    source = Reconnecting(Breaking(30), away, stopping=stopping, notify=lambda _: None)
+    pipeline = Pipeline(source, [Noticing()], stopping=stopping, trouble=source.trouble)
+    running = threading.Thread(target=lambda: list(pipeline.run(Translator(StandIn(20), size=256))))
+    running.start()
+    came = noticed.wait(20)
+    time.sleep(4)  # into a longer pause
+    began = time.monotonic()
+    pipeline.stop()
+    running.join()
+    took = time.monotonic() - began
+    measured = f"{'a notice' if came else 'NO notice'}, ends within {took:.2f} s"
+    yield Row(
+        "camera unplugged for good", "last picture with a notice, quits within 0.5 s", measured, came and took <= 0.5
+    )
 
 
 def glass_to_sink(seconds: float) -> Iterator[Row]:
@@ -438,7 +483,7 @@ def _share(what: str, wanted: float, share: float) -> Row:
     return Row(what, f">= {wanted:.0%}", f"{share:.0%}", share >= wanted)
 
 
-PARTS = ("rates", "ages", "outage", "glass", "quiet", "skipping", "half-sent", "page", "soak")
+PARTS = ("rates", "ages", "outage", "unplugged", "glass", "quiet", "skipping", "half-sent", "page", "soak")
 
 
 def measure(
@@ -449,6 +494,7 @@ def measure(
         "rates": lambda: rates(seconds),
         "ages": lambda: ages(seconds),
         "outage": lambda: outage(seconds),
+        "unplugged": lambda: unplugged(seconds),
         "glass": lambda: glass_to_sink(seconds),
         "quiet": lambda: quiet(model, data),
         "skipping": lambda: skipping(seconds),
