@@ -37,10 +37,10 @@ from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered, Source
 from cyclegan_edge.video.overlay import LiveView
 from cyclegan_edge.video.paced import Paced
 from cyclegan_edge.video.pipeline import Pipeline
-from cyclegan_edge.video.quiet import Quietener, Skipper
 from cyclegan_edge.video.reconnect import Reconnecting
 from cyclegan_edge.video.recorder import Recorder, open_recording
 from cyclegan_edge.video.sources import open_source
+from cyclegan_edge.video.stabilize import FrameSkipper, Stabilizer
 from cyclegan_edge.video.synthetic import SyntheticSource
 from cyclegan_edge.video.timings import Timings
 
@@ -294,13 +294,13 @@ def quiet(model: Path | None, data: Path | None) -> Iterator[Row]:
 
 
 def _covered(translator: Translator, rng: np.random.Generator) -> Iterator[Row]:
-    quietener, shown, raw = Quietener(), [], []
+    stabilizer, shown, raw = Stabilizer(), [], []
     for _ in range(12):
         dark = np.clip(rng.normal(3, 2, (*SIZE_720P, 3)).round(), 0, 255).astype(np.uint8)
         batch = translator.prepare(dark, bgr=True)
         output = translator.run(batch)
         raw.append(translator.restore(output, *SIZE_720P, bgr=True).astype(np.int16))
-        shown.append(translator.restore(quietener(batch, output), *SIZE_720P, bgr=True).astype(np.int16))
+        shown.append(translator.restore(stabilizer(batch, output), *SIZE_720P, bgr=True).astype(np.int16))
     before, after = (np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(it)]) for it in (raw, shown))
     level = np.mean([picture.mean() for picture in shown])
     yield Row(
@@ -313,8 +313,8 @@ def _covered(translator: Translator, rng: np.random.Generator) -> Iterator[Row]:
 
 def _clip(translator: Translator, clip: Path) -> Iterator[Row]:
     """Flicker of still pixels with and without smoothing, and what smoothing changes where the input moved."""
-    source, quietener, skipper = open_source(str(clip)), Quietener(), Skipper()
-    quietener.smooth = skipper.enabled = True
+    source, stabilizer, skipper = open_source(str(clip)), Stabilizer(), FrameSkipper()
+    stabilizer.smooth = skipper.enabled = True
     plain, smooth, harm, costs = [], [], [], []
     before: tuple[BgrPicture, BgrPicture, BgrPicture] | None = None
     for _ in range(40):
@@ -324,7 +324,7 @@ def _clip(translator: Translator, clip: Path) -> Iterator[Row]:
         batch = translator.prepare(frame.image, bgr=True)
         output = translator.run(batch)
         began = time.perf_counter()
-        smoothed = quietener(batch, output)
+        smoothed = stabilizer(batch, output)
         costs.append(1000 * (time.perf_counter() - began))
         if before is not None:
             difference = np.abs(batch[0].astype(np.int16) - before[0]).max(-1)
@@ -351,7 +351,7 @@ def skipping(seconds: float) -> Iterator[Row]:
     """Runs that a static scene saves, under a camera's noise, and that a moving one does not."""
     rng = np.random.default_rng(0)
     still = Cycling(30).read().image
-    translator, skipper = Translator(StandIn(0), size=256), Skipper()
+    translator, skipper = Translator(StandIn(0), size=256), FrameSkipper()
     skipper.enabled = True
     for _ in range(100):
         noisy = np.clip(still + rng.normal(0, 2, still.shape), 0, 255).astype(np.uint8)

@@ -113,7 +113,7 @@ def open_live(
         view = LiveView(config.layout, numbers=timings.recent if config.overlay else None)
         pipeline = Pipeline(source, view=view, every=not source.live, stopping=stopping, notify=notify, trouble=trouble)
         stack.callback(pipeline.close)
-        pipeline.quietener.smooth, pipeline.skipper.enabled = config.smooth, config.skip
+        pipeline.stabilizer.smooth, pipeline.skipper.enabled = config.smooth, config.skip
         if source.live:
             pipeline.drain()
         translator = load(folder)

@@ -29,10 +29,10 @@ from cyclegan_edge.errors import ConfigError, SinkError
 from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered
 from cyclegan_edge.video.timings import Recent, Stages
 from cyclegan_edge.web import server
+from cyclegan_edge.web.access import MOST_CONNECTIONS
 from cyclegan_edge.web.camera import MAX_BYTES, BrowserSource
-from cyclegan_edge.web.guard import MOST_CONNECTIONS
 from cyclegan_edge.web.server import Page, check_web, open_page
-from cyclegan_edge.web.watcher import FIRST_LEVEL, HEADER, LATE, LEVELS, SOON, TAG, Quality
+from cyclegan_edge.web.watcher import FIRST_LEVEL, HEADER, LATE, LEVELS, SOON, TAG, LinkQuality
 
 ABOUT = {"model": "scenes", "engine": "onnxruntime", "device": "CPU", "source": "synthetic"}
 RECENT = Recent(frames=9, dropped=4, fps=25.0, median=Stages(1, 2, 30, 4, 5, 61))
@@ -329,7 +329,7 @@ def test_hundreds_of_half_sent_requests_keep_nobody_out(page: Page) -> None:
             half = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WAIT))
             half.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         assert status_of(page, "/stats.json") == 200
-        assert len(page._door) <= MOST_CONNECTIONS
+        assert len(page._connections) <= MOST_CONNECTIONS
         with watching(page) as watcher:
             next_text(watcher, "stats")
 
@@ -393,7 +393,7 @@ def test_a_missing_extra_is_named_with_the_command_that_adds_it(monkeypatch: pyt
 
 
 def test_a_slow_link_gets_smaller_pictures_and_a_fast_one_better_ones() -> None:
-    slow, fast = Quality(), Quality()
+    slow, fast = LinkQuality(), LinkQuality()
 
     for _ in range(len(LEVELS)):
         slow.acknowledged(2 * LATE)
@@ -404,7 +404,7 @@ def test_a_slow_link_gets_smaller_pictures_and_a_fast_one_better_ones() -> None:
 
 
 def test_a_link_that_cannot_do_better_is_tried_less_and_less_often() -> None:
-    quality, better = Quality(), 0
+    quality, better = LinkQuality(), 0
 
     for _ in range(1000):  # a link that carries the first level but nothing above
         before = quality.level

@@ -1,12 +1,12 @@
 """The live pipeline: three stages, each in a thread of its own and at its own pace, and a thread for every sink.
 
     capture                  translate            present                     sinks
-    source.read              translator.run       quieten, restore, view      show, each on its own
+    source.read              translator.run       stabilize, restore, view    show, each on its own
     translator.prepare  -->                  -->                         -->
-                        slot                 slot                        slot each
+                        mailbox              mailbox                     a mailbox each
 
-A slot holds the newest item only, so a stage that is slow drops pictures and never makes the others wait, and the age
-of a picture does not grow. With `every` each stage waits for the next one instead: so files are worked through.
+A mailbox holds the newest item only, so a stage that is slow drops pictures and never makes the others wait, and the
+age of a picture does not grow. With `every` each stage waits for the next one instead: so files are worked through.
 
 What may go wrong: a sink that fails is named and left out, the others go on; a frame that the engine refuses is dropped
 and counted, and `MAX_ENGINE_FAILURES` in a row end the run; a source that breaks ends it, after what was captured
@@ -26,8 +26,8 @@ from cyclegan_edge.contract import Batch, Size
 from cyclegan_edge.errors import first_line
 from cyclegan_edge.video import overlay
 from cyclegan_edge.video.frames import BgrPicture, Clock, Frame, FrameTranslator, Notify, Rendered, Sink, Source
-from cyclegan_edge.video.quiet import Quietener, Skipper
-from cyclegan_edge.video.slot import Slot
+from cyclegan_edge.video.mailbox import Mailbox
+from cyclegan_edge.video.stabilize import FrameSkipper, Stabilizer
 from cyclegan_edge.video.timings import FrameTiming, Stages
 
 WARM_UP = 3  # runs before the first frame: engines allocate, tune and page in then
@@ -83,8 +83,8 @@ def warm_up(translator: FrameTranslator, size: Size, *, clock: Clock = time.mono
 class Pipeline:
     """A source, a translator and sinks at work; see the top of this file.
 
-    May be changed while it runs: `translator`, `view`, `frozen` (nothing new is shown), and the settings of `quietener`
-    and `skipper`.
+    May be changed while it runs: `translator`, `view`, `frozen` (nothing new is shown), and the settings of
+    `stabilizer` and `skipper`.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Pipeline:
         """
         self.translator: FrameTranslator | None = None
         self.view, self.frozen = view, False
-        self.quietener, self.skipper = Quietener(), Skipper()
+        self.stabilizer, self.skipper = Stabilizer(), FrameSkipper()
         self.engine_failures = 0
         self.last: Rendered | None = None  # the newest that was handed out
         self._source, self._every, self._clock = source, every, clock
         self._notify, self.trouble = notify, trouble
-        self._captured: Slot[_Prepared] = Slot(every=every)
-        self._translated: Slot[_Translated] = Slot(every=every)
-        self._feeds = [_Feed(sink, Slot(every=every)) for sink in sinks]
+        self._captured: Mailbox[_Prepared] = Mailbox(every=every)
+        self._translated: Mailbox[_Translated] = Mailbox(every=every)
+        self._feeds = [_Feed(sink, Mailbox(every=every)) for sink in sinks]
         self._window: _Feed | None = None
         self._idle: Callable[[], bool] = lambda: True  # of the window
         self._timings: queue.SimpleQueue[FrameTiming | None] = queue.SimpleQueue()
@@ -126,11 +126,11 @@ class Pipeline:
 
     def add(self, sink: Sink) -> None:
         """Show to one more sink; before `run`."""
-        self._feeds.append(_Feed(sink, Slot(every=self._every)))
+        self._feeds.append(_Feed(sink, Mailbox(every=self._every)))
 
     def add_window(self, window: Window) -> None:
         """Show in a window too, which `run` serves in its own thread; before `run`."""
-        self._window, self._idle = _Feed(window, Slot()), window.idle
+        self._window, self._idle = _Feed(window, Mailbox()), window.idle
 
     def drain(self) -> None:
         """Start to read the source, so that nothing old waits in it while a translator is being opened."""
@@ -202,7 +202,7 @@ class Pipeline:
                     yield timing
 
     def _look_at(self, feed: "_Feed") -> None:
-        presented = feed.slot.take(_POLL)
+        presented = feed.mailbox.take(_POLL)
         try:
             wanted = self._idle() if presented is None else self._show(feed, presented)
         except Exception as error:  # whatever a window raises costs the window only
@@ -274,12 +274,12 @@ class Pipeline:
             self._captured.close(discard=True)
             self._translated.close(discard=True)
             for feed in self._all_feeds():
-                feed.slot.close()
+                feed.mailbox.close()
 
     def _render(self, translated: _Translated) -> _Presented:
         began = self._clock()
         prepared, frame = translated.prepared, translated.prepared.frame
-        batch = self.quietener(prepared.batch, translated.batch)
+        batch = self.stabilizer(prepared.batch, translated.batch)
         height, width = frame.image.shape[:2]
         restored = prepared.translator.restore(batch, height, width, bgr=True)
         rendered = Rendered(frame, restored, self.view(frame.image, restored))
@@ -289,7 +289,7 @@ class Pipeline:
         self.last = presented.rendered
         feeds = self._all_feeds()
         for feed in feeds:
-            feed.slot.put(presented)
+            feed.mailbox.put(presented)
         if not feeds:
             self._shown(presented, self._clock(), 0.0)
 
@@ -300,12 +300,12 @@ class Pipeline:
             return
         noticed = Rendered(last.frame, last.translated, overlay.draw(last.picture, [trouble]), notice=trouble)
         for feed in self._all_feeds():
-            feed.slot.put(noticed)
+            feed.mailbox.put(noticed)
 
     def _feed(self, feed: "_Feed") -> None:
         """What the thread of one sink does."""
         try:
-            while (presented := feed.slot.take()) is not None:
+            while (presented := feed.mailbox.take()) is not None:
                 if not self._show(feed, presented):
                     self.stop()
         except Exception as error:
@@ -338,7 +338,7 @@ class Pipeline:
     def _drop(self, feed: "_Feed", error: Exception) -> None:
         """Go on without a sink that failed, unless it was the last one or the whole purpose."""
         feed.failed = True
-        feed.slot.close(discard=True)
+        feed.mailbox.close(discard=True)
         if self._every or not self._all_feeds():
             self._fail(error)
             self.stop()
@@ -364,7 +364,7 @@ class Pipeline:
 
 
 class _Feed:
-    """A sink, and the slot that holds the next picture for it."""
+    """A sink, and the mailbox that holds the next picture for it."""
 
-    def __init__(self, sink: Sink, slot: "Slot[_Presented | Rendered]") -> None:
-        self.sink, self.slot, self.failed = sink, slot, False
+    def __init__(self, sink: Sink, mailbox: "Mailbox[_Presented | Rendered]") -> None:
+        self.sink, self.mailbox, self.failed = sink, mailbox, False

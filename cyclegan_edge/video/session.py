@@ -59,7 +59,7 @@ class Session:
             "loading": self._loading,
             "recording": self._recorder.on,
             "frozen": self._pipeline.frozen,
-            "smooth": self._pipeline.quietener.smooth,
+            "smooth": self._pipeline.stabilizer.smooth,
             "skip": self._pipeline.skipper.enabled,
             "trouble": self._pipeline.trouble(),
         }
@@ -77,7 +77,7 @@ class Session:
             case "frozen":
                 self._pipeline.frozen = value
             case "smooth":
-                self._pipeline.quietener.smooth = value
+                self._pipeline.stabilizer.smooth = value
             case "skip":
                 self._pipeline.skipper.enabled = value
             case _:

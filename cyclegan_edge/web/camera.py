@@ -15,7 +15,7 @@ from PIL import Image
 
 from cyclegan_edge.contract import Size
 from cyclegan_edge.video.frames import Clock, Frame
-from cyclegan_edge.video.slot import Slot
+from cyclegan_edge.video.mailbox import Mailbox
 
 MAX_BYTES = 1 << 21  # of one JPEG
 MAX_SIDE = 1920  # px
@@ -45,7 +45,7 @@ class BrowserSource:
     ) -> None:
         self.size = size  # what the page asks its camera for; it may give another
         self._clock, self._index = clock, -1
-        self._slot: Slot[_Sent] = Slot()
+        self._mailbox: Mailbox[_Sent] = Mailbox()
         self._owner: object | None = None
         self._stopping = stopping or threading.Event()
 
@@ -54,7 +54,7 @@ class BrowserSource:
         if self._owner not in (None, sender) or not _is_decodable(jpeg):
             return False
         self._owner = sender
-        return self._slot.put(_Sent(tag, jpeg, self._clock()))
+        return self._mailbox.put(_Sent(tag, jpeg, self._clock()))
 
     def release(self, sender: object) -> None:
         """Let another browser have the camera."""
@@ -62,8 +62,8 @@ class BrowserSource:
             self._owner = None
 
     def read(self) -> Frame | None:
-        while not (self._stopping.is_set() or self._slot.ended):
-            sent = self._slot.take(_LOOK)
+        while not (self._stopping.is_set() or self._mailbox.ended):
+            sent = self._mailbox.take(_LOOK)
             if sent is None:
                 continue
             image = cv2.imdecode(np.frombuffer(sent.jpeg, np.uint8), cv2.IMREAD_COLOR)
@@ -73,7 +73,7 @@ class BrowserSource:
         return None
 
     def close(self) -> None:
-        self._slot.close(discard=True)
+        self._mailbox.close(discard=True)
 
     def trouble(self) -> str | None:
         """Why no frames come."""

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 from cyclegan_edge.errors import SinkError
 from cyclegan_edge.video.frames import Rendered
 from cyclegan_edge.video.timings import Recent
+from cyclegan_edge.web.access import COOKIE, AccessPolicy, ConnectionLimit, lan_address
 from cyclegan_edge.web.camera import MAX_BYTES, BrowserSource
-from cyclegan_edge.web.guard import COOKIE, Door, Guard, lan_address
-from cyclegan_edge.web.metrics import prometheus
+from cyclegan_edge.web.prometheus import prometheus
 from cyclegan_edge.web.watcher import Controls, Encoded, Watcher, encode
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class Page:
         controls: Controls | None,
         camera: BrowserSource | None,
     ) -> None:
-        self._guard, self._door = Guard(host), Door()
+        self._access, self._connections = AccessPolicy(host), ConnectionLimit()
         shown = lan_address() if host in ("0.0.0.0", "::") else host
         address = f"{f'[{shown}]' if ':' in shown else shown}:{listening.getsockname()[1]}"
         self.url = f"{'https' if tls else 'http'}://{address}"
-        self.link = f"{self.url}/?token={self._guard.token}" if self._guard.token else self.url
+        self.link = f"{self.url}/?token={self._access.token}" if self._access.token else self.url
         self._about = {**about, "camera": camera is not None}
         self._stats, self._controls, self._camera = stats, controls, camera
         self._shown: tuple[int, Rendered] | None = None  # number and picture; replaced whole, so no lock
@@ -172,7 +172,7 @@ class Page:
             sock=listening,
             ssl=tls,
             process_request=self._answer,
-            create_connection=self._door.factory(),
+            create_connection=self._connections.factory(),
             open_timeout=_HEADERS_WITHIN,
             close_timeout=1,
             ping_interval=5,
@@ -225,14 +225,14 @@ class Page:
     async def _answer(self, connection: "ServerConnection", request: "Request") -> "Response | None":
         """Answer a request; None lets a WebSocket open."""
         path = urlsplit(request.path).path
-        if status := self._guard.refusal(request):
+        if status := self._access.refusal(request):
             return _response(status, _REFUSALS[status].encode())
         if path == "/live":
             return None
-        if path == "/" and self._guard.brings_token(request):
+        if path == "/" and self._access.brings_token(request):
             bare = "/?bare" if "bare" in urlsplit(request.path).query else "/"
             secure = "; Secure" if self.url.startswith("https") else ""
-            cookie = f"{COOKIE}={self._guard.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+            cookie = f"{COOKIE}={self._access.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
             return _response(303, b"", **{"Location": bare, "Set-Cookie": cookie})
         if path in _FILES:
             name, kind = _FILES[path]

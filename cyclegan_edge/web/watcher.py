@@ -42,7 +42,7 @@ _UNANSWERED = 10.0  # s until a browser that acknowledges nothing is given up
 _MOST_SETTINGS = 20  # changes a second that one browser may ask for
 
 
-class Quality:
+class LinkQuality:
     """Which of LEVELS a link carries, from how soon pictures are acknowledged."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Watcher:
         """`newest` waits for a picture after a number; `encoded` is `encode`, once for all who want the same."""
         self._connection, self._newest, self._encoded = connection, newest, encoded
         self._numbers, self._about, self._controls, self._camera = numbers, about, controls, camera
-        self._quality = Quality()
+        self._quality = LinkQuality()
         self._both = False
         self._acknowledged = asyncio.Event()
         self._sent = 0

@@ -9,7 +9,7 @@ import pytest
 from cyclegan_edge.contract import Batch
 from cyclegan_edge.images import list_images, read_image
 from cyclegan_edge.video.frames import BgrPicture
-from cyclegan_edge.video.quiet import MOVED, Quietener, Skipper, clearness
+from cyclegan_edge.video.stabilize import MOVED, FrameSkipper, Stabilizer, clearness
 
 
 def stretched(batch: Batch) -> Batch:
@@ -39,10 +39,10 @@ def change(one: Batch, other: Batch) -> float:
 
 @pytest.mark.parametrize(("level", "sigma"), [(3, 2), (0, 1), (128, 1.5), (250, 2)])
 def test_a_covered_lens_or_a_bare_wall_is_no_strobe(level: float, sigma: float, rng: np.random.Generator) -> None:
-    quiet, inputs = Quietener(), [noisy(level, sigma, rng) for _ in range(6)]
+    stabilizer, inputs = Stabilizer(), [noisy(level, sigma, rng) for _ in range(6)]
 
     raw = [stretched(batch) for batch in inputs]
-    shown = [quiet(batch, translated) for batch, translated in zip(inputs, raw, strict=True)]
+    shown = [stabilizer(batch, translated) for batch, translated in zip(inputs, raw, strict=True)]
 
     assert change(raw[0], raw[1]) > 30
     assert max(change(shown[i], shown[i + 1]) for i in range(5)) <= 2.5
@@ -53,7 +53,7 @@ def test_a_picture_with_contrast_is_shown_as_it_was_translated(rng: np.random.Ge
     batch = scene()[np.newaxis]
 
     assert clearness(batch[0]) == 1
-    np.testing.assert_array_equal(Quietener()(batch, stretched(batch)), stretched(batch))
+    np.testing.assert_array_equal(Stabilizer()(batch, stretched(batch)), stretched(batch))
 
 
 def test_real_pictures_have_contrast(test_data: Path) -> None:
@@ -75,13 +75,13 @@ def test_between_the_two_the_change_is_gradual(rng: np.random.Generator) -> None
 
 
 def test_where_nothing_moves_flicker_is_more_than_halved(rng: np.random.Generator) -> None:
-    quiet, image = Quietener(), scene()[np.newaxis]
-    quiet.smooth = True
+    stabilizer, image = Stabilizer(), scene()[np.newaxis]
+    stabilizer.smooth = True
     flickering = [
         np.clip(scene().astype(np.float32) * 0.6 + 60 + rng.normal(0, 8), 0, 255).astype(np.uint8) for _ in range(30)
     ]
 
-    shown = [quiet(image, translated[np.newaxis])[0] for translated in flickering]
+    shown = [stabilizer(image, translated[np.newaxis])[0] for translated in flickering]
 
     before = np.mean([change(flickering[i][np.newaxis], flickering[i + 1][np.newaxis]) for i in range(5, 29)])
     after = np.mean([change(shown[i][np.newaxis], shown[i + 1][np.newaxis]) for i in range(5, 29)])
@@ -89,12 +89,12 @@ def test_where_nothing_moves_flicker_is_more_than_halved(rng: np.random.Generato
 
 
 def test_where_the_input_moved_nothing_is_changed(rng: np.random.Generator) -> None:
-    quiet = Quietener()
-    quiet.smooth = True
+    stabilizer = Stabilizer()
+    stabilizer.smooth = True
     first, second = scene(0)[np.newaxis], scene(30)[np.newaxis]
 
-    quiet(first, 255 - first)
-    shown = quiet(second, 255 - second)
+    stabilizer(first, 255 - first)
+    shown = stabilizer(second, 255 - second)
 
     moved = np.abs(second.astype(np.int16) - first).max(-1) > MOVED
     assert moved.any()
@@ -102,13 +102,13 @@ def test_where_the_input_moved_nothing_is_changed(rng: np.random.Generator) -> N
 
 
 def test_smoothing_begins_anew_with_a_picture_of_another_size() -> None:
-    quiet = Quietener()
-    quiet.smooth = True
-    quiet(scene()[np.newaxis], scene()[np.newaxis])
+    stabilizer = Stabilizer()
+    stabilizer.smooth = True
+    stabilizer(scene()[np.newaxis], scene()[np.newaxis])
 
     other = np.ascontiguousarray(scene()[:64])[np.newaxis]
 
-    np.testing.assert_array_equal(quiet(other, 255 - other), 255 - other)
+    np.testing.assert_array_equal(stabilizer(other, 255 - other), 255 - other)
 
 
 class Counting:
@@ -129,7 +129,7 @@ class Counting:
 
 
 def test_a_static_scene_costs_one_run_whatever_the_noise(rng: np.random.Generator) -> None:
-    skipper, translator = Skipper(), Counting()
+    skipper, translator = FrameSkipper(), Counting()
     skipper.enabled = True
 
     for _ in range(50):
@@ -141,7 +141,7 @@ def test_a_static_scene_costs_one_run_whatever_the_noise(rng: np.random.Generato
 
 
 def test_what_moves_is_translated(rng: np.random.Generator) -> None:
-    skipper, translator = Skipper(), Counting()
+    skipper, translator = FrameSkipper(), Counting()
     skipper.enabled = True
 
     outputs = [skipper(scene(left)[np.newaxis], translator) for left in (0, 4, 8)]
@@ -151,7 +151,7 @@ def test_what_moves_is_translated(rng: np.random.Generator) -> None:
 
 
 def test_a_slow_change_does_not_creep_past() -> None:
-    skipper, translator = Skipper(), Counting()
+    skipper, translator = FrameSkipper(), Counting()
     skipper.enabled = True
 
     for step in range(40):
@@ -161,7 +161,7 @@ def test_a_slow_change_does_not_creep_past() -> None:
 
 
 def test_another_translator_runs_although_nothing_moved() -> None:
-    skipper, one, other = Skipper(), Counting(), Counting()
+    skipper, one, other = FrameSkipper(), Counting(), Counting()
     skipper.enabled = True
 
     skipper(scene()[np.newaxis], one)
@@ -171,7 +171,7 @@ def test_another_translator_runs_although_nothing_moved() -> None:
 
 
 def test_it_runs_always_unless_it_was_asked_to_skip() -> None:
-    skipper, translator = Skipper(), Counting()
+    skipper, translator = FrameSkipper(), Counting()
 
     for _ in range(3):
         skipper(scene()[np.newaxis], translator)

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Slot(Generic[T]):
+class Mailbox(Generic[T]):
     """Holds one item. By default `put` replaces what nobody took: the newest wins and no queue ever grows.
 
     With `every`, `put` waits until the item before was taken, so that none is lost.
@@ -19,7 +19,7 @@ class Slot(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> bool:
-        """Leave `item`; False when the slot was closed, and the item is lost."""
+        """Leave `item`; False when the mailbox was closed, and the item is lost."""
         with self._changed:
             if self._every:
                 self._changed.wait_for(lambda: self._item is None or self._closed)
@@ -38,7 +38,7 @@ class Slot(Generic[T]):
             return item
 
     def close(self, *, discard: bool = False) -> None:
-        """Let nothing more in; what lies in the slot can still be taken unless `discard`."""
+        """Let nothing more in; what lies in the mailbox can still be taken unless `discard`."""
         with self._changed:
             self._closed = True
             if discard:

@@ -27,7 +27,7 @@ _CELL = 8  # px: noise of a few levels is gone from the mean of so large a squar
 _NEAR = 3  # px: beside what moved nothing is smoothed either, or edges would trail
 
 
-class Quietener:
+class Stabilizer:
     """Fades and smooths a translation; keeps the picture before."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Quietener:
         return shown
 
 
-class Skipper:
+class FrameSkipper:
     """Runs the engine, or not where that can be seen to change nothing."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ COOKIE = "cyclegan_edge_token"
 MOST_CONNECTIONS = 64
 
 
-class Guard:
+class AccessPolicy:
     """Decides on requests to a server at `host`."""
 
     def __init__(self, host: str) -> None:
@@ -47,7 +47,7 @@ class Guard:
         return self.token is not None and parse_qs(urlsplit(request.path).query).get("token") == [self.token]
 
 
-class Door:
+class ConnectionLimit:
     """Counts connections. When there are too many, the oldest whose request has not come yet makes room."""
 
     def __init__(self) -> None:
@@ -69,18 +69,18 @@ class Door:
         return len(self._open)
 
     def factory(self) -> type["ServerConnection"]:
-        """What makes the server's connections, each of which goes through this door."""
+        """What makes the server's connections, each of which is counted here."""
         from websockets.asyncio.server import ServerConnection
 
-        door = self
+        limit = self
 
         class Counted(ServerConnection):
             def connection_made(self, transport: "asyncio.BaseTransport") -> None:
                 super().connection_made(transport)
-                door.admit(self)
+                limit.admit(self)
 
             def connection_lost(self, exc: Exception | None) -> None:
-                door.forget(self)
+                limit.forget(self)
                 super().connection_lost(exc)
 
         return Counted
