@@ -60,29 +60,9 @@ def test_cosine_falls_from_1_to_0_over_the_run(step: int) -> None:
     assert learning_rate_factor(schedule, Position(step, 10)) == pytest.approx(math.cos(math.pi * step / 2000) ** 2)
 
 
-def test_step_drops_to_a_tenth_every_50_epochs() -> None:
-    schedule = ScheduleConfig(policy="step")
-
-    factors = [learning_rate_factor(schedule, Position(epoch * PAIRS, PAIRS)) for epoch in (0, 49, 50, 100, 199)]
-
-    assert factors == pytest.approx([1.0, 1.0, 0.1, 0.01, 0.001])
-
-
-def test_step_drops_as_often_when_the_clock_or_steps_end_the_run() -> None:
-    by_steps = [
-        learning_rate_factor(ScheduleConfig(policy="step", steps=400), Position(step, 3)) for step in (99, 100, 399)
-    ]
-    by_time = [
-        learning_rate_factor(ScheduleConfig(policy="step", minutes=4), Position(0, 3, seconds))
-        for seconds in (59.0, 60.0, 239.0)
-    ]
-
-    assert by_steps == by_time == pytest.approx([1.0, 0.1, 0.001])
-
-
 def test_plateau_waits_then_lowers_the_rate_and_goes_on_where_it_was_saved() -> None:
     schedule = ScheduleConfig(policy="plateau")
-    plateau, restored = Plateau(schedule), Plateau(schedule)
+    plateau, restored = Plateau(), Plateau()
 
     factors = []
     for loss in [1.0, 0.5, 0.499, 0.5, 0.5, 0.5, 0.5, 0.5]:  # 0.499 is less than 1 % better
@@ -122,7 +102,6 @@ def test_the_clock_ends_a_run_whatever_its_steps() -> None:
         ({"minutes": float("nan")}, "schedule.minutes is nan, .* more than 0"),
         ({"steps": 5, "minutes": 1.0}, "steps and minutes.* none"),
         ({"constant_epochs": 0, "decay_epochs": 0}, "constant_epochs and schedule.decay_epochs are both 0"),
-        ({"drop_epochs": 0}, "schedule.drop_epochs is 0, .* at least 1"),
     ],
 )
 def test_a_wrong_rule_is_refused(settings: dict[str, object], facts: str) -> None:

@@ -14,7 +14,11 @@ from cyclegan_edge.train.schedule import ScheduleConfig
 
 Preset = Literal["paper", "short-side"]
 
-RETIRED = ("discriminator.kind", "objective.penalty_weight", "pictures.cache", "speed.accumulate", "speed.fused")
+RETIRED = (  # settings of older checkpoints
+    *("discriminator.kind", "objective.penalty_weight", "pictures.cache", "speed.accumulate", "speed.fused"),
+    *("schedule.drop_epochs", "schedule.drop_factor"),
+    *("schedule.plateau_epochs", "schedule.plateau_factor", "schedule.plateau_threshold"),
+)
 
 MAX_SIZE = 1 << 14  # px
 MAX_BATCH = 1 << 12

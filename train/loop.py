@@ -92,7 +92,7 @@ def fit(
     writer = RunWriter(run, config, state, pairs, device) if group.is_main else None
     step = Step(state, config.objective, execution, group)
     prefetcher = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
-    throughput, clock = _Throughput(config.batch), _Clock(state, config, group)
+    clock = _Clock(state, config, group)
     steps_per_epoch = max(1, len(pairs) // config.batch)
     try:
         while not is_over(config.schedule, at := Position(state.step, steps_per_epoch, state.seconds)):
@@ -103,8 +103,7 @@ def fit(
             prefetcher.prefetch()
             if state.step % steps_per_epoch == 0:
                 _end_epoch(config, state, group)
-            clock.tick()
-            throughput.tick()
+            pairs_per_second = clock.tick()
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or group.any(stop())
 
@@ -113,7 +112,11 @@ def fit(
                 logged = _read(losses, group)
                 warnings += _check_finite(state, run)
                 waited = prefetcher.wait_share()
-                scalars = {"learning_rate": rate, "pairs_per_second": throughput(), "data_wait_share": waited}
+                scalars = {
+                    "learning_rate": rate,
+                    "pairs_per_second": pairs_per_second,
+                    "data_wait_share": waited,
+                }
                 if writer:
                     warnings += writer.log(logged, {**scalars, **gradient_norms(state), **memory(device)})
             sample = checkpoint = None
@@ -123,8 +126,8 @@ def fit(
                 step=state.step,
                 total=config.schedule.total_steps(steps_per_epoch),
                 share=share_done(config.schedule, after),
-                pairs_per_second=throughput(),
-                seconds_left=_seconds_left(config, after, throughput()),
+                pairs_per_second=pairs_per_second,
+                seconds_left=_seconds_left(config, after, pairs_per_second),
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
@@ -221,31 +224,24 @@ class DevicePrefetcher:
             return real_a.to(self._device, non_blocking=True), real_b.to(self._device, non_blocking=True)
 
 
-class _Throughput:
-    """Pairs per second over the last steps."""
-
-    def __init__(self, batch: int) -> None:
-        self._batch = batch
-        self._times = [time.monotonic()]
-
-    def tick(self) -> None:
-        self._times = [*self._times[-_SMOOTHING:], time.monotonic()]
-
-    def __call__(self) -> float:
-        return self._batch * (len(self._times) - 1) / (self._times[-1] - self._times[0])
-
-
 class _Clock:
-    """Counts the seconds in training; when they end the run, all processes go by those of the first."""
+    """Counts the seconds in training, and the pairs per second over the last steps.
+
+    When the seconds end the run, all processes go by those of the first.
+    """
 
     def __init__(self, state: TrainState, config: TrainConfig, group: ProcessGroup) -> None:
-        self._state, self._group = state, group
+        self._state, self._batch, self._group = state, config.batch, group
         self._shared = config.schedule.minutes is not None
-        self._start = time.monotonic() - state.seconds
+        self._times = [time.monotonic()]
+        self._start = self._times[0] - state.seconds
 
-    def tick(self) -> None:
-        seconds = time.monotonic() - self._start
+    def tick(self) -> float:
+        """Count a step; pairs per second."""
+        self._times = [*self._times[-_SMOOTHING:], time.monotonic()]
+        seconds = self._times[-1] - self._start
         self._state.seconds = self._group.broadcast(seconds) if self._shared else seconds
+        return self._batch * (len(self._times) - 1) / (self._times[-1] - self._times[0])
 
 
 def _seconds_left(config: TrainConfig, at: Position, pairs_per_second: float) -> float:

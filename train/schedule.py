@@ -5,8 +5,7 @@ as in the paper. The policy adapts: what it does over the paper's 200 epochs it 
 
     linear     constant, then linear to 0 (the paper)         the reference's rule, tread by tread
     cosine     0.5 (1 + cos(pi f)), f from 0 to 1             Loshchilov and Hutter 2017, no restarts
-    step       times drop_factor every drop_epochs
-    plateau    times plateau_factor when the cycle loss of an epoch was no better for plateau_epochs
+    plateau    times 0.2 when the cycle loss of an epoch was no better by 1 % for 5 epochs, as the reference means it
     constant   always learning_rate
 """
 
@@ -16,22 +15,19 @@ from typing import Literal, TypedDict
 
 from cyclegan_edge.errors import ConfigError
 
+_DROP, _PATIENCE, _PROGRESS = 0.2, 5, 0.01  # of "plateau": the factor, epochs, and share of the best, as the reference
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
     """How long a run lasts and what happens to the learning rate meanwhile."""
 
-    policy: Literal["linear", "cosine", "step", "plateau", "constant"] = "linear"
+    policy: Literal["linear", "cosine", "plateau", "constant"] = "linear"
     constant_epochs: int = 100  # at learning_rate; an epoch is as many pairs as the larger domain has pictures
     decay_epochs: int = 100  # linear from learning_rate to 0
     epochs: int | None = None  # stop after this many, shared between constant and decay in the same proportion
     steps: int | None = None  # or after this many optimiser steps
     minutes: float | None = None  # or after this much time in training, over all continuations
-    drop_epochs: int = 50  # of "step"
-    drop_factor: float = 0.1  # of "step"
-    plateau_epochs: int = 5  # of "plateau": how many epochs without progress are tolerated
-    plateau_factor: float = 0.2  # of "plateau"
-    plateau_threshold: float = 0.01  # of "plateau": progress is to be better than the best by this share
 
     def __post_init__(self) -> None:
         for name in ("constant_epochs", "decay_epochs"):
@@ -50,9 +46,6 @@ class ScheduleConfig:
             raise ConfigError(
                 "schedule.constant_epochs and schedule.decay_epochs are both 0: there is nothing to train; raise one."
             )
-        for name in ("drop_epochs", "plateau_epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"schedule.{name} is {getattr(self, name)}, expected at least 1.")
 
     @property
     def decay_share(self) -> float:
@@ -102,9 +95,6 @@ def learning_rate_factor(schedule: ScheduleConfig, at: Position, plateau: float 
             return _linear(schedule, at)
         case "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * share_done(schedule, at)))
-        case "step":
-            drops = share_done(schedule, at) * _epochs(schedule, at) / schedule.drop_epochs
-            return schedule.drop_factor ** math.floor(drops + 1e-9)
         case "plateau":
             return plateau
         case "constant":
@@ -124,13 +114,6 @@ def _linear(schedule: ScheduleConfig, at: Position) -> float:
     return 1.0 - max(0, position + 1 - (length - decay)) / (decay + 1)
 
 
-def _epochs(schedule: ScheduleConfig, at: Position) -> float:
-    """Epochs of the whole run; the paper's when time or steps end it, so that "step" drops as often as there."""
-    if schedule.minutes is not None or schedule.steps is not None:
-        return schedule.constant_epochs + schedule.decay_epochs
-    return (schedule.total_steps(at.steps_per_epoch) or 0) / at.steps_per_epoch
-
-
 class PlateauState(TypedDict):
     """What a checkpoint keeps of a plateau."""
 
@@ -142,20 +125,19 @@ class PlateauState(TypedDict):
 class Plateau:
     """Lowers its `factor` when the mean loss of an epoch has stopped falling."""
 
-    def __init__(self, schedule: ScheduleConfig) -> None:
-        self._schedule = schedule
+    def __init__(self) -> None:
         self.factor = 1.0
         self._best = math.inf
         self._waited = 0  # epochs since the best one
 
     def step(self, loss: float) -> None:
         """Take one epoch's mean loss into account."""
-        if loss < self._best * (1.0 - self._schedule.plateau_threshold):
+        if loss < self._best * (1.0 - _PROGRESS):
             self._best, self._waited = loss, 0
             return
         self._waited += 1
-        if self._waited > self._schedule.plateau_epochs:
-            self.factor, self._waited = self.factor * self._schedule.plateau_factor, 0
+        if self._waited > _PATIENCE:
+            self.factor, self._waited = self.factor * _DROP, 0
 
     def state_dict(self) -> PlateauState:
         """Everything that decides the next factors."""

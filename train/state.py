@@ -113,7 +113,7 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainState:
         replay_a=ReplayBuffer(config.objective.pool, seed=config.seed + 1),
         replay_b=ReplayBuffer(config.objective.pool, seed=config.seed + 2),
         averages=_averages(networks, config.optimiser.ema),
-        plateau=Plateau(config.schedule),
+        plateau=Plateau(),
         cycle_sum=torch.zeros((), device=device),
         bad_steps=torch.zeros((), device=device),
     )
