@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cyclegan_edge.cli.console import console, counting, print_some, track
+from cyclegan_edge.cli.console import console, counting, print_some, track, warn
 
 if TYPE_CHECKING:
     from cyclegan_edge.train.data.check import DataCheck, FolderCheck
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 data = typer.Typer(help="Make data sets, look at them, pack them.", no_args_is_help=True)
 
 
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/, trainB/, perhaps testA/, testB/.")
+]
+Domains = Annotated[
+    str, typer.Option(metavar="A,B", help="Folders of the two domains in DIR, as in summer,winter.", show_default=False)
+]
+
+
 @data.command()
 def check(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/, trainB/, perhaps testA/, testB/.")
-    ],
+    folder: Folder,
+    domains: Domains = "",
     size: Annotated[int, typer.Option(help="Side of the training crops in pixels, to find smaller pictures.")] = 256,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write everything to this file.", show_default=False)
@@ -35,16 +42,41 @@ def check(
     from cyclegan_edge.train.data.check import write_json
 
     with counting("reading") as on_progress:
-        found = look(folder, size=size, workers=_cores(), on_progress=on_progress)
+        found = look(folder, domains=domains, size=size, workers=_cores(), on_progress=on_progress)
     console.print(_table(found))
     print_some(found.problems, "[red]fix:[/red]")
     print_some(found.warnings, "[yellow]warning:[/yellow]")
     if json:
         write_json(found, json)
         console.print(f"All of it is in [bold]{escape(str(json))}[/bold].")
+    if found.duplicates or found.leaks or any(folder.corrupt for folder in found.folders):
+        console.print(f"Damaged and double files are moved aside by [bold]cyclegan-edge data fix {folder}[/bold].")
     if found.problems or (strict and found.warnings):
         raise typer.Exit(1)
     console.print("Nothing needs fixing.")
+
+
+@data.command()
+def fix(folder: Folder, domains: Domains = "") -> None:
+    """Move the damaged files of DIR, its duplicates, and test pictures that are trained on, to DIR/aside.
+
+    Nothing is deleted. A picture in both domains stays: only you know where it belongs.
+    """
+    from cyclegan_edge.train.data.check import check as look
+    from cyclegan_edge.train.data.fix import fix as move
+    from cyclegan_edge.train.data.layout import ASIDE
+
+    with counting("reading") as on_progress:
+        found = look(folder, domains=domains, workers=_cores(), on_progress=on_progress)
+    moved = move(found)
+    for one in moved:
+        console.print(f"{one.file.relative_to(folder)} {one.why}", markup=False)
+    for group in found.leaks:
+        left = [str(path.relative_to(folder)) for path in group if path.exists()]
+        if len(left) > 1:
+            warn(f"{', '.join(left)} are one picture in both domains; remove it from one of them.")
+    where = f" to [bold]{escape(str(folder / ASIDE))}[/bold]" if moved else ""
+    console.print(f"{len(moved)} files were moved{where}.")
 
 
 @data.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 from cyclegan_edge.errors import DataError
 from cyclegan_edge.images import list_images
 
+ASIDE = "aside"  # folder in a data set where `data fix` moves what should not stay
 _DEPTH = 3  # folders that hold nothing but one folder
 _SPLITS = ("train", "test", "val", "truth")  # a folder whose name begins so is no domain of its own
 
@@ -94,4 +95,5 @@ def _folders_of_pictures(folder: Path) -> list[Path]:
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
+    found = (inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
+    return sorted(inner for inner in found if inner.name != ASIDE)
