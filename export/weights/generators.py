@@ -90,14 +90,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, inner: int, architecture: ResnetArchitecture) -> None:
         super().__init__()
-        convolution = SeparableConv2d if architecture.separable else _conv3x3
+        convolution = SeparableConv2d if architecture.separable else partial(nn.Conv2d, kernel_size=3)
         zeros = architecture.padding == "zero"  # by the convolution itself, where the others have a layer of their own
+        pad = nn.ReplicationPad2d if architecture.padding == "replicate" else nn.ReflectionPad2d
         self.conv_block = nn.Sequential(
-            *_padding(architecture.padding),
+            *([] if zeros else [pad(1)]),
             convolution(channels, inner, padding=int(zeros)),
             _norm(architecture.norm, inner),
             nn.ReLU(),
-            *_padding(architecture.padding),
+            *([] if zeros else [pad(1)]),
             convolution(inner, channels, padding=int(zeros)),
             _norm(architecture.norm, channels),
         )
@@ -203,20 +204,6 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
             return nn.BatchNorm2d(channels)
         case "none":
             return nn.Identity()
-
-
-def _padding(kind: Padding) -> list[nn.Module]:
-    match kind:
-        case "reflect":
-            return [nn.ReflectionPad2d(1)]
-        case "replicate":
-            return [nn.ReplicationPad2d(1)]
-        case "zero":
-            return []
-
-
-def _conv3x3(channels: int, wider: int, *, padding: int) -> nn.Module:
-    return nn.Conv2d(channels, wider, 3, padding=padding)
 
 
 def _upsampling(kind: Upsampling, channels: int, narrower: int) -> list[nn.Module]:
