@@ -52,7 +52,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_still(folder, handle):
+            if is_still(folder, handle):
                 _move_committed(folder)
                 yield
                 return
@@ -115,7 +115,7 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def _is_still(folder: Path, handle: int) -> bool:
+def is_still(folder: Path, handle: int) -> bool:
     """Whether the opened folder is the one that has the name, and not one that was removed meanwhile."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), folder.stat())

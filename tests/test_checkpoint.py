@@ -113,6 +113,50 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     assert load_generator(tmp_path / "checkpoints" / "best.pt", "ab")[2] == 2
 
 
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_while_saving_never_leaves_an_older_best_than_the_run_remembers(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    config = small()
+    state = new_state(config, CPU)
+    state.best = {"cycle": 0.5}
+    save_checkpoint(tmp_path, config, state, best=True)
+    state.step, state.best = 1, {"cycle": 0.25}
+    replace, done = Path.replace, []
+
+    def replace_or_die(self: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise Killed
+        done.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_or_die)
+    with pytest.raises(Killed):
+        save_checkpoint(tmp_path, config, state, best=True)
+
+    last = find_checkpoint(tmp_path)
+    assert last is not None
+    remembered = torch.load(last, weights_only=True)["best"]["cycle"]
+    assert torch.load(last.with_name("best.pt"), weights_only=True)["best"]["cycle"] <= remembered
+
+
+def test_a_run_that_went_on_from_before_a_damaged_checkpoint_sets_that_aside(tmp_path: Path) -> None:
+    config = small("output.keep=1")
+    state = new_state(config, CPU)
+    damaged = tmp_path / "checkpoints" / "step_0000009.pt"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half a checkp")
+    state.step = 5
+
+    kept = save_checkpoint(tmp_path, config, state)
+
+    assert find_checkpoint(tmp_path) == kept
+    assert damaged.with_suffix(".undone").read_bytes() == b"half a checkp"
+
+
 def test_a_run_with_a_moving_average_gives_that_generator(tmp_path: Path) -> None:
     config = small("optimiser.ema=0.5")
     state = new_state(config, CPU)

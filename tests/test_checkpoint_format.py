@@ -14,7 +14,7 @@ import torch
 from cyclegan_edge.cli import main
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.checkpoint import load_checkpoint, load_config, save_checkpoint
+from cyclegan_edge.train.checkpoint import load_checkpoint, save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.execution import resolve
 from cyclegan_edge.train.state import TrainState, new_state
@@ -154,7 +154,7 @@ def test_a_malformed_entry_is_refused_by_its_name(case: str, content: dict[str, 
 
 def test_what_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"There is no checkpoint .*none\.pt"):
-        load_config(tmp_path / "none.pt")
+        load_checkpoint(tmp_path / "none.pt", CPU)
 
 
 def bomb(content: dict[str, Any], tmp_path: Path) -> Any:

@@ -101,6 +101,32 @@ def test_ctrl_c_twice_at_once_saves_and_resume_goes_on(place: Path) -> None:
     assert (run / "checkpoints" / f"step_{step + 1:07d}.pt").is_file()
 
 
+def test_two_trainings_that_start_together_get_a_folder_each_and_neither_is_resumed_by_a_third(place: Path) -> None:
+    arguments = ["scenes", "--name", "twins", "--steps", "100000", *TINY, "--set", "output.save_every=2"]
+    command = [sys.executable, "-m", "cyclegan_edge", "train"]
+    runs = [place / "runs" / name for name in ("twins", "twins-2")]
+    twins = [subprocess.Popen([*command, *arguments], cwd=place, stdout=subprocess.PIPE, text=True) for _ in runs]
+    try:
+        for run in runs:
+            wait_for(run / "checkpoints")
+        third = subprocess.run(
+            [*command, "--resume", "--name", "twins"], cwd=place, capture_output=True, text=True, check=False
+        )
+        for twin in twins:
+            twin.send_signal(signal.SIGTERM)
+        ends = [twin.communicate(timeout=120)[0] for twin in twins]
+    finally:
+        for twin in twins:
+            twin.kill()
+            twin.wait()
+
+    assert [twin.returncode for twin in twins] == [0, 0]
+    assert sorted("twins-2" in end for end in ends) == [False, True]
+    assert third.returncode == 1
+    assert "Another process is training in runs/twins;" in third.stderr
+    assert third.stderr.count("\n") == 1
+
+
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 120
     while not path.exists():

@@ -1,21 +1,26 @@
 """Runs on disk: which one is meant, what may change when it goes on, and where its files belong."""
 
+import errno
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.errors import CheckpointError, ConfigError, SinkError, TrainError
 from cyclegan_edge.train.data.shards import ShardPairs
 from cyclegan_edge.train.runs import (
     evaluation_path,
+    hold,
     new_run,
     newest_run,
     open_data,
     resolve_checkpoint,
     resume_run,
-    unused,
     with_direction,
 )
 
@@ -105,13 +110,64 @@ def test_a_run_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.
         resolve_checkpoint(tmp_path / "runs" / "empty")
 
 
-def test_a_folder_that_is_taken_gets_the_next_number(tmp_path: Path) -> None:
-    wanted = tmp_path / "horses"
-    (tmp_path / "horses-2").mkdir()
-    free = unused(wanted)
-    wanted.mkdir()
+def test_a_folder_that_is_taken_gets_the_next_number_and_an_unused_one_goes(tmp_path: Path) -> None:
+    wanted = tmp_path / "runs" / "horses"
 
-    assert (free, unused(wanted)) == (wanted, tmp_path / "horses-3")
+    with hold(wanted, new=True) as first, hold(wanted, new=True) as second:
+        (first / "settings.toml").touch()
+    with hold(wanted, new=True) as third:
+        pass
+
+    assert (first, second, third) == (wanted, tmp_path / "runs" / "horses-2", second)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["horses"]
+
+
+def test_a_run_that_another_process_trains_does_not_go_on_until_that_is_killed(runs: Path) -> None:
+    script = "import sys; from pathlib import Path; from cyclegan_edge.train.runs import hold\n"
+    script += "with hold(Path(sys.argv[1]), new=False): print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(runs / "tiny")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TrainError, match=r"Another process is training in .*tiny"), hold(runs / "tiny", new=False):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+    with hold(runs / "tiny", new=False) as folder:
+        assert folder == runs / "tiny"
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_folder_that_cannot_be_written_is_refused(new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(**where: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full_disk)
+
+    with pytest.raises(SinkError, match="No space left on device"), hold(tmp_path / "horses", new=new):
+        pass
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: whole[::-1]]
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(runs: Path, damage: Callable[[bytes], bytes]) -> None:
+    older = runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    newer = older.with_name("step_0000009.pt")
+    newer.write_bytes(damage(older.read_bytes()))
+
+    run = resume_run({})
+
+    assert run.checkpoint == older
+    (sentence,) = run.damaged
+    assert str(newer) in sentence
+    older.unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint to continue from \(.*step_0000009.pt"):
+        resume_run({})
 
 
 def test_a_source_is_a_run_a_file_of_one_or_anyone_s_file(runs: Path, tmp_path: Path) -> None:

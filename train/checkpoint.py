@@ -39,7 +39,7 @@ from cyclegan_edge.train.state import TrainState, new_state
 BEST = "best.pt"
 
 _FOLDER = "checkpoints"
-_NAME = re.compile(r"step_(\d+)\.pt")
+_NAME = re.compile(r"step_(\d{7,})\.pt")
 _COUNTERS = ("step", "pairs", "seconds", "back_off", "best", "cycle_sum", "cycle_count", "bad_steps")  # of the state
 
 
@@ -67,9 +67,9 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
     try:
         with atomic_file(path) as partial:
             torch.save(content, partial)
-        if best:
-            with atomic_file(path.with_name(BEST)) as partial:
-                shutil.copyfile(path, partial)
+            if best:  # first: a run that is killed here reaches this step again
+                with atomic_file(path.with_name(BEST)) as second:
+                    shutil.copyfile(partial, second)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
         kept = find_checkpoint(run)
         raise CheckpointError(
@@ -77,9 +77,13 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
             f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
         ) from error
     halves = path.parent.glob(".*.partial.pt")  # of a process that was killed while saving
-    for old in (*_checkpoints(run)[: -config.output.keep], *halves):
-        with contextlib.suppress(OSError):
+    saved = _checkpoints(run)
+    until = saved.index(path) + 1
+    with contextlib.suppress(OSError):
+        for old in (*saved[: max(0, until - config.output.keep)], *halves):
             old.unlink()
+        for undone in saved[until:]:  # it was damaged, so the run went on from before it
+            undone.rename(undone.with_suffix(".undone"))
     return path
 
 
@@ -89,9 +93,21 @@ def find_checkpoint(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_config(path: Path) -> TrainConfig:
-    """The settings a checkpoint was trained with."""
-    return config_of(read_content(path), path)
+def last_readable(run: Path) -> tuple[Path, TrainConfig, tuple[str, ...]]:
+    """The last checkpoint of `run` that can be read, its settings, and for each later one why it cannot.
+
+    Raises CheckpointError when there is none.
+    """
+    damaged: list[str] = []
+    for path in reversed(_checkpoints(run)):
+        try:
+            return path, config_of(read_content(path), path), tuple(damaged)
+        except CheckpointError as error:
+            damaged.append(str(error))
+    reason = f" ({damaged[0]})" if damaged else ""
+    raise CheckpointError(
+        f"{run} has no checkpoint to continue from{reason}; start again with `cyclegan-edge train DATA`."
+    )
 
 
 def load_checkpoint(

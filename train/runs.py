@@ -1,4 +1,4 @@
-"""Runs on disk: start one, find one, go on with one, open its data.
+"""Runs on disk: start one, find one, go on with one, hold it against other processes, open its data.
 
     runs/horse2zebra/checkpoints/step_0001000.pt
     runs/horse2zebra/evaluation/step_0001000.json
@@ -6,18 +6,23 @@
 Nothing here changes a run; `loop.fit` does.
 """
 
+import contextlib
+import fcntl
+import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclegan_edge.commit import is_still
 from cyclegan_edge.contract import Direction
-from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.errors import CheckpointError, ConfigError, SinkError, TrainError
 from cyclegan_edge.files import newest
 from cyclegan_edge.images import other_kinds
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import changed, load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_config
+from cyclegan_edge.train.checkpoint import find_checkpoint, last_readable
 from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
 from cyclegan_edge.train.data.cache import PictureCache
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
@@ -41,6 +46,7 @@ class Run:
     config: TrainConfig
     checkpoint: Path | None = None  # None: it starts
     changed: tuple[str, ...] = ()  # dotted names of the settings that differ from the checkpoint's
+    damaged: tuple[str, ...] = ()  # later checkpoints that cannot be read, a sentence each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +69,7 @@ def new_run(
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> Run:
-    """A run that starts, in runs/NAME, by default the name of its data; `unused` finds a folder that is free.
+    """A run that starts, in runs/NAME, by default the name of its data; `hold` finds a folder that is free.
 
     overrides     settings by dotted name; "data" must be here or in `file`
     file          TOML; assignments, "key=value", win over it, and overrides over those
@@ -85,18 +91,14 @@ def resume_run(
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> Run:
-    """runs/NAME, or the newest run, from its last checkpoint on, with its settings save those given as in `new_run`.
+    """runs/NAME, or the newest run, from its last readable checkpoint on, with its settings save those given as in
+    `new_run`.
 
     A new rule for the end of the run takes the place of the old one. Raises CheckpointError, and ConfigError for a
     setting that the networks or the order of the pictures depend on.
     """
     folder = RUNS / name if name else newest_run()
-    checkpoint = find_checkpoint(folder)
-    if checkpoint is None:
-        raise CheckpointError(
-            f"{folder} has no checkpoint to continue from; start again with `cyclegan-edge train DATA`."
-        )
-    before = load_config(checkpoint)
+    checkpoint, before, damaged = last_readable(folder)
     if any(rule in overrides for rule in _END_RULES):
         overrides = {**dict.fromkeys(_END_RULES), **overrides}
     config = load_settings(TrainConfig, file, assignments, base=to_mapping(before), overrides=overrides)
@@ -106,7 +108,7 @@ def resume_run(
             f"{fixed[0]} cannot change on the way: the networks or the order of the pictures depend on it; "
             f"start a new run, or leave it as it is."
         )
-    return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different))
+    return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different), damaged=damaged)
 
 
 def newest_run() -> Path:
@@ -117,13 +119,48 @@ def newest_run() -> Path:
     return run
 
 
-def unused(folder: Path) -> Path:
-    """`folder`, or folder-2, folder-3 and so on where there is one already, so that nothing is overwritten."""
-    free, number = folder, 1
-    while free.exists():
+@contextlib.contextmanager
+def hold(folder: Path, *, new: bool) -> Iterator[Path]:
+    """The folder that this process alone trains in until the block ends, or the process does, however that happens.
+
+    new     `folder`, or folder-2, folder-3 and so on where there is a run already; removed again when nothing was
+            written to it
+
+    On a file system without locks, everyone is let in. Raises TrainError when another process holds a run that is to
+    go on, SinkError when nothing can be written there.
+    """
+    wanted, number = folder, 1
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            tempfile.TemporaryFile(dir=folder).close()
+        except FileNotFoundError:  # whoever held it removes it just now
+            continue
+        except OSError as error:
+            raise SinkError(
+                f"{folder} cannot be written ({error.strerror}); check its rights and the free space."
+            ) from error
+        try:
+            alone = _try_lock(handle)
+            if alone and not is_still(folder, handle):
+                continue
+            if alone and not (new and any(folder.iterdir())):
+                try:
+                    yield folder
+                finally:
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()  # refuses when there is anything in it
+                return
+        finally:
+            os.close(handle)
+        if not new:
+            raise TrainError(
+                f"Another process is training in {folder}; stop it first, or start a new run with `cyclegan-edge train "
+                f"DATA --name NAME`."
+            )
         number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+        folder = wanted.with_name(f"{wanted.name}-{number}")
 
 
 def open_data(config: TrainConfig, *, on_progress: ProgressCallback = ignore_progress) -> OpenedData:
@@ -202,6 +239,16 @@ def model_name(file: Path) -> str:
 def with_direction(name: str, direction: Direction) -> str:
     """The name of a generator's files: "horse2zebra", "horse2zebra-ba"."""
     return name if direction == "ab" or name.endswith("-ba") else f"{name}-{direction}"
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        pass
+    return True
 
 
 def _data_name(data: str) -> str:

@@ -1,12 +1,14 @@
 """`cyclegan-edge train`: a folder of pictures in, a run with checkpoints out."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
-from cyclegan_edge.cli.console import console
+from cyclegan_edge.cli.console import console, warn
 from cyclegan_edge.errors import ConfigError
 
 
@@ -56,7 +58,7 @@ def train(
     """
     from cyclegan_edge.cli.training import show_training
     from cyclegan_edge.train.distributed import join_process_group, leave_process_group
-    from cyclegan_edge.train.runs import new_run, resume_run, unused
+    from cyclegan_edge.train.runs import hold, new_run, resume_run
 
     options = {
         "data": str(Path(data).resolve()) if data is not None and Path(data).exists() else data,
@@ -79,18 +81,20 @@ def train(
     group = join_process_group(run.config.device)
     try:
         console.quiet = not group.is_main
-        if resume:
-            console.print(f"Continuing from [bold]{run.checkpoint}[/bold].")
+        with hold(run.folder, new=not resume) if group.is_main else contextlib.nullcontext(run.folder) as folder:
+            folder = group.broadcast(folder)
+            for sentence in run.damaged:
+                warn(sentence)
+            if resume:
+                console.print(f"Continuing from [bold]{escape(str(run.checkpoint))}[/bold].")
             if run.changed:
                 console.print(f"Changed: {', '.join(run.changed)}.")
-        else:
-            folder = group.broadcast(unused(run.folder))
             if folder != run.folder:
-                console.print(f"{run.folder} is there already (add --resume to continue it), so this is {folder}.")
-            run = replace(run, folder=folder)
-        show_training(run, group)
+                console.print(
+                    f"{run.folder} is there already (add --resume to continue it), so this is {folder}.", markup=False
+                )
+            show_training(replace(run, folder=folder), group)
     finally:
         leave_process_group()
-    console.print(
-        f"\nNext: [bold]cyclegan-edge export --fp16[/bold]   (curves: tensorboard --logdir {run.folder.parent})"
-    )
+    logs = escape(str(run.folder.parent))
+    console.print(f"\nNext: [bold]cyclegan-edge export --fp16[/bold]   (curves: tensorboard --logdir {logs})")
