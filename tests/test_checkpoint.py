@@ -125,7 +125,7 @@ def test_a_kill_while_saving_never_leaves_an_older_best_than_the_run_remembers(
     state.best = {"cycle": 0.5}
     save_checkpoint(tmp_path, config, state, best=True)
     state.step, state.best = 1, {"cycle": 0.25}
-    replace, done = Path.replace, []
+    replace, done = Path.replace, list[Path]()
 
     def replace_or_die(self: Path, target: Path) -> Path:
         if len(done) == renames:

@@ -1,15 +1,21 @@
 """How a signal ends a run: once to save, again after a while to give up."""
 
+import fcntl
+import os
+import pty
 import signal
 import subprocess
 import sys
+import tempfile
+import termios
+from pathlib import Path
 
 import pytest
 
 from cyclegan_edge.cli.training import stop_on_signal
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_that_come_together_are_one_request(number: signal.Signals) -> None:
     before = signal.getsignal(number)
 
@@ -43,3 +49,50 @@ with training.stop_on_signal():
     assert ended.returncode == -number
     assert "without saving" in ended.stdout
     assert "still here" not in ended.stdout
+
+
+def test_the_word_of_nohup_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("lost", ["terminal", "pipe"])
+def test_a_lost_terminal_or_reader_does_not_stop_the_save(lost: str) -> None:
+    """A closed ssh sends SIGHUP and makes every write an error; Ctrl-C in `train | tee` ends the reader first."""
+    script = """
+import signal, sys
+from cyclegan_edge.cli.training import stop_on_signal
+from cyclegan_edge.cli.console import console
+with stop_on_signal() as stop:
+    sys.stdout.write("ready")
+    sys.stdout.flush()
+    sys.stdin.read(1)
+    if sys.argv[1] == "pipe":
+        signal.raise_signal(signal.SIGINT)
+    while not stop:
+        signal.pause()
+    console.print("Stopped after step 1.")
+    open(sys.argv[2], "w").close()
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "saved"
+        ours, theirs = pty.openpty() if lost == "terminal" else os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, lost, str(saved)],
+            stdin=subprocess.PIPE,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=(lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)) if lost == "terminal" else None,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        os.read(ours, 5)
+        os.close(ours)
+        process.communicate(b"x", timeout=60)
+
+        assert saved.exists()

@@ -13,7 +13,7 @@ import torch
 from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, read_bundle
 from cyclegan_edge.contract import GraphPrecision, Translate
-from cyclegan_edge.errors import BundleError, DataError, EngineError, ExportError
+from cyclegan_edge.errors import BundleError, CheckpointError, DataError, EngineError, ExportError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.formats import Make, Target
 from cyclegan_edge.export.parity import (
@@ -248,6 +248,20 @@ def test_a_checkpoint_becomes_a_bundle_that_opens_and_says_where_it_is_from(smal
     ]  # fmt: skip
     image = np.zeros((1, 32, 32, 3), np.uint8)
     assert OnnxRuntimeBackend(small).run(image).shape == image.shape
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+def test_a_generator_that_diverged_is_not_exported(value: float, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Weights of 1e38 are finite, and what they make is not."""
+    content = torch.load(tiny_checkpoint, weights_only=True)
+    weights = content["networks"]["generator_ab"]
+    first = next(weight for weight in weights.values() if weight.ndim == 4)
+    first.fill_(value)
+    torch.save(content, tmp_path / "diverged.pt")
+
+    with pytest.raises(CheckpointError, match="its training diverged"):
+        export_checkpoint(tmp_path / "diverged.pt", tmp_path / "out", ExportConfig(compare=2))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_other_direction_is_another_generator(small: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
 
@@ -37,3 +39,15 @@ def test_a_network_in_training_translates_in_eval_mode_and_is_left_as_it_was(rng
     assert network.weight.grad is None
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.is_grad_enabled()
+
+
+def test_pictures_that_are_not_finite_are_refused_save_for_samples(rng: np.random.Generator) -> None:
+    class Diverged(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * float("nan")
+
+    images = rng.integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+
+    with pytest.raises(CheckpointError, match="NaN or infinite values"):
+        translate_with(Diverged())(images)
+    assert translate_with(Diverged(), finite=False)(images).shape == images.shape

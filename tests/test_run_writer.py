@@ -1,5 +1,8 @@
 """What a run leaves on disk: the same for every reader, the same after a continuation, and nothing that changes it."""
 
+import errno
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from torch.utils.tensorboard import SummaryWriter
 
+from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.settings import load_settings
+from cyclegan_edge.train import run_writer
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
+from cyclegan_edge.train.diagnostics import Diagnostics
 from cyclegan_edge.train.loop import fit
-from cyclegan_edge.train.metrics_log import read_curves
+from cyclegan_edge.train.metrics_log import MetricsLog, read_curves
 from cyclegan_edge.train.samples import GAP
 
 SMALL = {
@@ -43,9 +50,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(data: Path, run: Path, steps: int, *, resume: Path | None = None, sample_every: int = 4) -> dict[str, Any]:
+def train(
+    data: Path, run: Path, steps: int, *, resume: Path | None = None, sample_every: int = 4, wandb: bool = False
+) -> dict[str, Any]:
     """The networks at the end."""
     given = {**SMALL, "data": str(data), "schedule.steps": steps, "output.sample_every": sample_every}
+    given["output.wandb"] = wandb
     config = load_settings(TrainConfig, overrides=given)
     for _ in fit(config, FolderPairs(find_pictures(data), seed=0), run, resume=resume):
         pass
@@ -122,3 +132,54 @@ def test_a_run_continued_from_an_earlier_checkpoint_measures_as_one_that_never_s
 
     assert values(tmp_path) == values(run)
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("part", ["report", "samples", "metrics", "events", "warnings"])
+def test_a_full_disk_costs_a_warning_and_no_checkpoint(
+    part: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    match part:
+        case "report":
+            monkeypatch.setattr(run_writer, "write_report", full)
+        case "samples":
+            monkeypatch.setattr(run_writer, "write_image", full)
+        case "metrics":
+            monkeypatch.setattr(MetricsLog, "write", full)
+        case "events":
+            for name in ("add_scalar", "add_image", "close"):
+                monkeypatch.setattr(SummaryWriter, name, full)
+        case "warnings":
+            monkeypatch.setattr(Diagnostics, "check_losses", lambda *_: ["Something is wrong."])
+            (tmp_path / "warnings.txt").mkdir()
+    config = load_settings(TrainConfig, overrides={**SMALL, "data": str(data), "schedule.steps": 4})
+
+    seen = list(fit(config, FolderPairs(find_pictures(data), seed=0), tmp_path))
+
+    said = [warning for progress in seen for warning in progress.warnings if "cannot be written" in warning]
+    assert len(said) == 1
+    assert "Is a directory" in said[0] if part == "warnings" else "No space left on device" in said[0]
+    assert seen[-1].checkpoint == find_checkpoint(tmp_path) is not None
+
+
+def test_a_refused_report_does_not_hide_why_a_run_ended(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_writer, "write_report", full)
+    monkeypatch.setattr(torch, "save", full)
+    config = load_settings(TrainConfig, overrides={**SMALL, "data": str(data), "schedule.steps": 4})
+
+    with pytest.raises(CheckpointError, match=r"step_0000004.pt could not be written .*No space left on device"):
+        list(fit(config, FolderPairs(find_pictures(data), seed=0), tmp_path))
+
+
+def test_wandb_that_is_missing_is_a_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        train(data, tmp_path, 1, wandb=True)

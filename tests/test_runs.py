@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cyclegan_edge.errors import CheckpointError, ConfigError, SinkError, TrainError
+from cyclegan_edge.errors import CheckpointError, ConfigError, ImageError, SinkError, TrainError
+from cyclegan_edge.images import write_image
 from cyclegan_edge.train.data.shards import ShardPairs
 from cyclegan_edge.train.runs import (
     evaluation_path,
@@ -210,6 +213,29 @@ def test_data_are_opened_with_what_there_is_to_say(tiny_checkpoint: Path, tmp_pa
     assert seen[-1] == (5, 5)
     (sentence,) = opened.skipped
     assert "broken.jpg" in sentence
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_picture_that_scaling_would_blow_up_is_named_before_any_memory_is_taken(
+    tiny_checkpoint: Path, tmp_path: Path, sharded: bool
+) -> None:
+    from cyclegan_edge.train.data.pack import pack
+
+    data = tmp_path / "scenes"
+    shutil.copytree(tiny_checkpoint.parents[3] / "scenes", data)
+    write_image(data / "trainA" / "long.png", np.zeros((65535, 1, 3), np.uint8))
+    if sharded:
+        pack(data, tmp_path / "shards")
+    config = new_run({"data": str(tmp_path / "shards" if sharded else data), "pictures.mode": "scale_width"}).config
+
+    opened = open_data(config)
+
+    if sharded:
+        with pytest.raises(ImageError, match=r"long\.png.*1x65535 px"):
+            [pair.decode_a() for pair in islice(opened.pairs.stream(0), 3)]
+    else:
+        assert ["long.png" in sentence for sentence in opened.skipped] == [True]
+        assert opened.counts == (2, 2)
 
 
 def test_shards_are_opened_where_the_data_are_shards(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from cyclegan_edge.train.checkpoint_format import (
 )
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.networks import new_generator
-from cyclegan_edge.train.state import TrainState, new_state
+from cyclegan_edge.train.state import TrainState, new_networks, new_state
 
 BEST = "best.pt"
 
@@ -85,6 +85,18 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
         for undone in saved[until:]:  # it was damaged, so the run went on from before it
             undone.rename(undone.with_suffix(".undone"))
     return path
+
+
+def require_space(run: Path, config: TrainConfig) -> None:
+    """Raise CheckpointError where not even one checkpoint would fit on the disk of the folder `run`."""
+    with torch.device("meta"):  # shapes without memory
+        weights = sum(weight.numel() for _, network in new_networks(config).items() for weight in network.parameters())
+    needed = 12 * weights  # bytes: each weight and its two moments in float32
+    if (free := shutil.disk_usage(run).free) < needed:
+        raise CheckpointError(
+            f"A checkpoint takes {needed / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free where {run} is; free "
+            f"some space."
+        )
 
 
 def find_checkpoint(run: Path) -> Path | None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cyclegan_edge.contract import MIN_SIDE
 from cyclegan_edge.errors import ConfigError
-from cyclegan_edge.train.data.crops import PicturesConfig
+from cyclegan_edge.train.data.crops import Crops, PicturesConfig
 from cyclegan_edge.train.evaluate.quality import Metric
 from cyclegan_edge.train.execution import ExecutionConfig
 from cyclegan_edge.train.losses import ObjectiveConfig
@@ -141,3 +142,15 @@ class TrainConfig:
     def load_size(self) -> int:
         """px that a picture is resized to before the crop."""
         return self.pictures.load_size or self.load_size_of(self.size)
+
+    @property
+    def crops(self) -> Crops:
+        """Where the crop of a picture lies."""
+        return Crops(
+            pictures=self.pictures,
+            load_size=self.load_size,
+            size=self.size,
+            multiple=self.generator.multiple,
+            smallest=max(MIN_SIDE, self.discriminator.smallest),
+            seed=self.seed,
+        )

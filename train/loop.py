@@ -10,7 +10,6 @@ import torch
 from cyclegan_edge.errors import ConfigError, TrainError
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.data.crops import Crops
 from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.distributed import ProcessGroup
@@ -144,16 +143,9 @@ def fit(
 def _crops(
     config: TrainConfig, pairs: Pairs, state: TrainState, group: ProcessGroup, *, pin: bool
 ) -> Iterator[PairBatch]:
-    crops = Crops(
-        pictures=config.pictures,
-        load_size=config.load_size,
-        size=config.size,
-        multiple=config.generator.multiple,
-        seed=config.seed,
-    )
     return batches(
         pairs,
-        crops,
+        config.crops,
         batch=config.batch,
         start=state.pairs,
         workers=config.pictures.workers,
@@ -175,7 +167,11 @@ def _write_due(
         best = writer.is_best()
     writer.warn(warnings)
     due = last or best or state.step % output.save_every == 0
-    return sample, writer.save(best=best) if due else None
+    checkpoint = writer.save(best=best) if due else None
+    if last:
+        writer.report()
+    warnings += writer.refused()
+    return sample, checkpoint
 
 
 class DevicePrefetcher:

@@ -9,15 +9,17 @@ runs/<name>/warnings.txt              what the checks for known failures said
 runs/<name>/report.html               all of that as one page, written at the end
 """
 
+import contextlib
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import ConfigError, SinkError, first_line
+from cyclegan_edge.files import write_file
 from cyclegan_edge.images import write_image
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import to_toml
@@ -34,37 +36,54 @@ from cyclegan_edge.train.validation import Validator
 
 
 class RunWriter:
-    """Writes what is due after a step of `state`; nothing here changes the training."""
+    """Writes what is due after a step of `state`; nothing here changes the training.
+
+    A disk that refuses what is only looked at costs a warning, which `refused` gives, and no checkpoint.
+    """
 
     def __init__(self, run: Path, config: TrainConfig, state: TrainState, pairs: Pairs, device: torch.device) -> None:
-        """Raises what `Validator` raises, before anything is written."""
+        """Raises what `Validator` raises, before anything is written, ConfigError where wandb is asked for and missing,
+        and SinkError when the disk refuses."""
         self._run, self._config, self._state = run, config, state
         self._validator = Validator(config, device) if config.output.evaluate_every else None
         self._sheet = SampleSheet(config, pairs)
         self._diagnostics = Diagnostics(config.objective.gan, state.diagnostics)
-        run.mkdir(parents=True, exist_ok=True)
-        with atomic_file(run / "settings.toml") as partial:
-            partial.write_text(to_toml(config), encoding="utf-8")
+        self._refused: dict[str, str] = {}  # file -> sentence, until `refused` gave it; then ""
+        self._reported = False
+        write_file(run / "settings.toml", to_toml(config))
         if config.output.wandb:
-            import wandb
-
+            try:
+                import wandb
+            except ModuleNotFoundError as error:
+                raise ConfigError(
+                    "output.wandb is true, but wandb is not installed; `pip install wandb`, or set output.wandb=false."
+                ) from error
             settings = to_mapping(config)
             wandb.init(project="cyclegan-edge", name=run.name, dir=run, config=settings, sync_tensorboard=True)
-        self._tensorboard = SummaryWriter(str(run), purge_step=state.step + 1)
-        self._metrics = MetricsLog(run, step=state.step)
+        try:
+            self._tensorboard = SummaryWriter(str(run), purge_step=state.step + 1)
+            self._metrics = MetricsLog(run, step=state.step)
+        except OSError as error:
+            raise SinkError(
+                f"{run} cannot be written ({error.strerror}); check the folder and the free space."
+            ) from error
 
     def log(self, losses: Mapping[str, float], scalars: Mapping[str, float]) -> list[str]:
         """Curves; warnings about the losses."""
         self._write({**{f"loss/{name}": value for name, value in losses.items()}, **scalars})
         return self._diagnostics.check_losses(self._state.step, losses)
 
-    def sample(self, batch: Pictures) -> tuple[Path, list[str]]:
-        """The sample sheet as it is now; warnings about what became of the pictures of this step."""
+    def sample(self, batch: Pictures) -> tuple[Path | None, list[str]]:
+        """The sample sheet as it is now, None where the disk refused it; warnings about the pictures of this step."""
         step = self._state.step
         sheet = self._sheet.draw(self._state)
-        self._tensorboard.add_image("sample", sheet, step, dataformats="HWC")
-        path = self._run / "samples" / f"step_{step:07d}.jpg"
-        write_image(path, sheet)
+        with self._dispensable("TensorBoard's events"):
+            self._tensorboard.add_image("sample", sheet, step, dataformats="HWC")
+        path: Path | None = None
+        with self._dispensable("samples"):
+            wanted = self._run / "samples" / f"step_{step:07d}.jpg"
+            write_image(wanted, sheet)
+            path = wanted
         warnings = self._diagnostics.check_pictures(step, "ab", batch.real_a, batch.fake_b)
         return path, warnings + self._diagnostics.check_pictures(step, "ba", batch.real_b, batch.fake_a)
 
@@ -84,20 +103,47 @@ class RunWriter:
     def warn(self, warnings: Sequence[str]) -> None:
         """Keep what was said."""
         if warnings:
-            with (self._run / "warnings.txt").open("a", encoding="utf-8") as file:
+            with (
+                self._dispensable("warnings.txt"),
+                (self._run / "warnings.txt").open("a", encoding="utf-8") as file,
+            ):
                 file.writelines(f"{warning}\n" for warning in warnings)
 
-    def close(self) -> None:
-        """Finish the files, and write the report of a run that got anywhere."""
-        self._tensorboard.close()
-        self._metrics.close()
-        if self._state.step:
+    def report(self) -> None:
+        """The run as one page."""
+        self._reported = True
+        with self._dispensable("report.html"):
             write_report(self._run)
 
+    def refused(self) -> list[str]:
+        """What the disk refused since the last call, a sentence for each kind of file, once a run."""
+        sentences = [sentence for sentence in self._refused.values() if sentence]
+        self._refused = dict.fromkeys(self._refused, "")
+        return sentences
+
+    def close(self) -> None:
+        """Finish the files, and write the report of a run that got anywhere and broke off."""
+        with self._dispensable("TensorBoard's events"):
+            self._tensorboard.close()
+        with self._dispensable("metrics.jsonl"):
+            self._metrics.close()
+        if self._state.step and not self._reported:
+            self.report()
+
+    @contextlib.contextmanager
+    def _dispensable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SinkError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+            self._refused.setdefault(what, f"{self._run}: {what} cannot be written ({reason}); the run does without.")
+
     def _write(self, values: Mapping[str, float]) -> None:
-        for tag, value in values.items():
-            self._tensorboard.add_scalar(tag, value, self._state.step)
-        self._metrics.write(step=self._state.step, seconds=self._state.seconds, values=values)
+        with self._dispensable("TensorBoard's events"):
+            for tag, value in values.items():
+                self._tensorboard.add_scalar(tag, value, self._state.step)
+        with self._dispensable("metrics.jsonl"):
+            self._metrics.write(step=self._state.step, seconds=self._state.seconds, values=values)
 
 
 def gradient_norms(state: TrainState) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan_edge.commit import is_still
-from cyclegan_edge.contract import Direction
+from cyclegan_edge.contract import Direction, Picture
 from cyclegan_edge.errors import CheckpointError, ConfigError, SinkError, TrainError
 from cyclegan_edge.files import newest
 from cyclegan_edge.images import other_kinds
@@ -166,20 +166,24 @@ def hold(folder: Path, *, new: bool) -> Iterator[Path]:
 def open_data(config: TrainConfig, *, on_progress: ProgressCallback = ignore_progress) -> OpenedData:
     """The pictures that `config` names: two folders, whose every file is looked at now, or shards. Raises DataError."""
     if is_shards(config.data):
-        shards = ShardPairs(find_shards(config.data), seed=config.seed)
+        shards = ShardPairs(find_shards(config.data), seed=config.seed, check=config.crops.check)
         a, b = shards.counts.values()
         return OpenedData(pairs=shards, counts=(a, b), sharded=True)
-    cache = PictureCache(config.pictures.cache_mib)
+    cache, crops = PictureCache(config.pictures.cache_mib), config.crops
+
+    def read(path: Path) -> Picture:
+        return crops.check(cache.read(path), str(path))
+
     folders = find_pictures(
         Path(config.data),
         domains=config.domains,
         workers=config.pictures.workers,
-        read=cache.read,
+        read=read,
         on_progress=on_progress,
     )
     places = folders.a[0].parent, folders.b[0].parent
     return OpenedData(
-        pairs=FolderPairs(folders, config.seed, cache.read),
+        pairs=FolderPairs(folders, config.seed, read),
         counts=(len(folders.a), len(folders.b)),
         sharded=False,
         folders=(str(places[0].relative_to(config.data)), str(places[1].relative_to(config.data))),

@@ -47,7 +47,7 @@ class SampleSheet:
     def draw(self, state: TrainState) -> Picture:
         """The sheet as the generators of an export would make it now; the training goes on as if they had not."""
         generators = state.averages or state.networks
-        ab, ba = translate_with(generators.generator_ab), translate_with(generators.generator_ba)
+        ab, ba = (translate_with(one, finite=False) for one in (generators.generator_ab, generators.generator_ba))
         rows = []
         with torch.compiler.set_stance("force_eager"):  # other shapes and modes are not worth compiling for
             for pictures, forward, inverse in ((self._a, ab, ba), (self._b, ba, ab)):

@@ -39,8 +39,8 @@ class Validator:
         judged = state.averages or state.networks
         with torch.compiler.set_stance("force_eager"):  # other shapes and modes are not worth compiling for
             quality = quality_of(
-                translate_with(judged.generator_ab),
-                translate_with(judged.generator_ba),
+                translate_with(judged.generator_ab, finite=False),
+                translate_with(judged.generator_ba, finite=False),
                 self._sets,
                 reference=self._reference,
             )

@@ -113,9 +113,10 @@ def scenes(
     rendered = write_dataset(out, train=train, test=test, size=size, seed=seed)
     for _ in track(rendered, "rendering", total=2 * train + 3 * test):
         pass
+    place = escape(str(out))
     console.print(
-        f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{out}[/bold].\n\n"
-        f"Next: [bold]cyclegan-edge train {out}[/bold]"
+        f"{train} + {train} training and {test} + {test} test pictures of {size} px are in [bold]{place}[/bold].\n\n"
+        f"Next: [bold]cyclegan-edge train {place}[/bold]"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, say, track
 from cyclegan_edge.errors import ConfigError
@@ -129,6 +130,7 @@ def _film(translator: "Translator", path: Path) -> dict[str, float | str]:
 
 
 def _print(out: Path, numbers: dict[str, Any]) -> None:
+    place = escape(str(out))
     quality, video, parity = numbers["quality"], numbers["video"], numbers["parity"]
     console.print(
         f"\nAgainst the true winter of {quality['pictures']} unseen summer pictures: PSNR "
@@ -136,8 +138,8 @@ def _print(out: Path, numbers: dict[str, Any]) -> None:
         f"{quality['ssim_untranslated']:.2f} -> [bold]{quality['ssim_translated']:.2f}[/bold] by the translation.\n"
         f"The exported graph is at most {parity['max_levels']} of 255 levels from PyTorch; {video['engine']} on "
         f"{video['device']} ran {video['fps']:.1f} frames a second.\n\n"
-        f"Look at [bold]{out / 'before-after.png'}[/bold] (summer, translated, true winter) and "
-        f"[bold]{out / 'video.mp4'}[/bold]; the numbers are in {out / NUMBERS}.\n"
-        f"Next: [bold]cyclegan-edge webcam {out / 'model'} --source synthetic[/bold], or your own pictures: "
+        f"Look at [bold]{place}/before-after.png[/bold] (summer, translated, true winter) and "
+        f"[bold]{place}/video.mp4[/bold]; the numbers are in {place}/{NUMBERS}.\n"
+        f"Next: [bold]cyclegan-edge webcam {place}/model --source synthetic[/bold], or your own pictures: "
         f"[bold]cyclegan-edge train FOLDER[/bold]"
     )

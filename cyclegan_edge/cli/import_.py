@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
 from cyclegan_edge.cli.options import DirectionOption
@@ -47,4 +48,4 @@ def import_(
     about = trained.description or "a run of this package"
     console.print(f"{source}: {about}; {weights / 1e6:.1f} million weights.", markup=False)
     console.print(f"The generator is {target}, {trained.size} px, direction {trained.direction}.", markup=False)
-    console.print(f"\nNext: [bold]cyclegan-edge export {target}[/bold]")
+    console.print(f"\nNext: [bold]cyclegan-edge export {escape(str(target))}[/bold]")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from cyclegan_edge.cli.console import console, counting, print_some, warn
 
 if TYPE_CHECKING:
@@ -19,16 +21,18 @@ GRACE = 3.0  # seconds after the first signal in which others are taken for the 
 
 
 def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, float]:
-    """Train with a progress bar; the last losses come back. Ctrl-C and SIGTERM finish the step, save, and end it."""
+    """Train with a progress bar; the last losses come back. A signal finishes the step, saves, and ends it."""
+    from cyclegan_edge.train.checkpoint import require_space
     from cyclegan_edge.train.loop import choose_device, choose_execution, fit
 
     config = run.config
     device, execution = choose_device(config), choose_execution(config, group)
     many = f"{group.world_size} processes on " if group and group.world_size > 1 else ""
     console.print(
-        f"Training in [bold]{run.folder}[/bold] on {many}{_describe(device)}: {config.size} px, "
+        f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{_describe(device)}: {config.size} px, "
         f"{config.generator.kind} of width {config.generator.width}; {execution}."
     )
+    require_space(run.folder, config)
     data = _open(run)
     losses: dict[str, float] = {}
     last: Progress | None = None
@@ -46,29 +50,34 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
     elif last.share < 1.0:
         console.print(
             f"Stopped after step {last.step}{f' of {last.total}' if last.total else ''}; "
-            f"go on with [bold]cyclegan-edge train --resume --name {run.folder.name}[/bold]."
+            f"go on with [bold]cyclegan-edge train --resume --name {escape(run.folder.name)}[/bold]."
         )
     return losses
 
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that is no longer empty once Ctrl-C or SIGTERM came.
+    """A list that is no longer empty once Ctrl-C, SIGTERM or, without nohup, SIGHUP (a lost ssh) came.
 
     One request often arrives as several signals: `timeout` sends two at once, torchrun passes on what the terminal sent
     already. So only one that comes GRACE seconds later ends the process, and by the signal itself: a KeyboardInterrupt
     could be raised, and lost, in a destructor of torch.
     """
     asked: list[int] = []
-    first = 0.0
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    first, terminal = 0.0, console.is_terminal
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if previous[signal.SIGHUP] is signal.SIG_IGN:
+        del previous[signal.SIGHUP]
 
     def ask(number: int, frame: object) -> None:
         nonlocal first
+        if number == signal.SIGHUP and terminal:
+            console.quiet = True  # it has gone, and writing to it is an error
         if not asked:
             first = time.monotonic()
             asked.append(number)
-            console.print(f"Finishing this step and saving; again after {GRACE:g} seconds stops without saving.")
+            with contextlib.suppress(SystemExit):  # by rich, when the same Ctrl-C has ended a `| tee`; it is quiet then
+                console.print(f"Finishing this step and saving; again after {GRACE:g} seconds stops without saving.")
         elif time.monotonic() > first + GRACE:
             console.print("Stopped without saving.")
             console.show_cursor()

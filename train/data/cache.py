@@ -1,5 +1,6 @@
 """Decoded pictures, kept in memory between epochs, so that only the first look at a file decodes it."""
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -8,13 +9,14 @@ from cyclegan_edge.images import read_image
 
 
 class PictureCache:
-    """Reads pictures as `read_image` does and keeps them, up to `limit_mib`; what does not fit is decoded every time.
+    """Reads pictures as `read_image` does and keeps them, up to `limit_mib` and to half of the memory that was there;
+    what does not fit is decoded every time.
 
     Safe to use from several threads.
     """
 
     def __init__(self, limit_mib: int) -> None:
-        self._room = limit_mib << 20  # bytes left
+        self._room = min(limit_mib << 20, available_memory() // 2)  # bytes left
         self._kept: dict[Path, Picture] = {}
         self._lock = threading.Lock()
 
@@ -28,3 +30,14 @@ class PictureCache:
                 self._room -= picture.nbytes
                 self._kept[path] = picture
         return picture
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping, by the machine and by the limit of its container, where Linux says so."""
+    sizes = [1 << 62]
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(sizes)

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from cyclegan_edge.contract import Size
-from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.contract import Picture, Size
+from cyclegan_edge.errors import ConfigError, ImageError
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's mode L
 
@@ -21,6 +21,10 @@ Mode = Literal[
 ]
 
 MAX_LOAD_SIZE = 1 << 15  # px
+MAX_SCALED = 1 << 20  # px, side of a picture that a crop is cut from; only the crop is computed
+MAX_WHOLE = (
+    1 << 24
+)  # px, of a picture that is trained on whole: 0.2 GB as the networks' input, and many times that in them
 MAX_WORKERS = 256
 
 
@@ -81,9 +85,38 @@ class Crops:
     size: int  # px, side of the random crop
     multiple: int  # px: the sides of a whole picture are multiples of this
     seed: int
+    smallest: int = 1  # px: no side of a whole picture is shorter
+
+    def check(self, picture: Picture, name: str) -> Picture:
+        """`picture`. Raises ImageError, which names it, where `place` makes it too large or too small to train on.
+
+        A picture of 65535x1 px grows by its aspect ratio, to 286x18743010 where its short side becomes 286.
+        """
+        height, width, _ = picture.shape
+        full = self._scaled(height, width)
+        whole = not self.pictures.crops
+        wrong = ""
+        if max(full) > MAX_SCALED or (whole and full[0] * full[1] > MAX_WHOLE):
+            wrong = f"more than {f'{MAX_WHOLE / 1e6:.1f} megapixels' if whole else f'{MAX_SCALED} px a side'}"
+        elif whole and min(full) < self.smallest:
+            wrong = f"less than {self.smallest} px a side"
+        if wrong:
+            raise ImageError(
+                f"{name} has {width}x{height} px, which pictures.mode={self.pictures.mode} makes {full[1]}x{full[0]}, "
+                f"{wrong}; crop or remove it, or choose another mode."
+            )
+        return picture
 
     def place(self, height: int, width: int, random: np.random.Generator) -> tuple[Size, tuple[int, int, int, int]]:
         """(height, width) to resize a picture to, and the (top, left, height, width) of it that is used."""
+        full = self._scaled(height, width)
+        if not self.pictures.crops:
+            return full, (0, 0, *full)
+        top, left = (int(random.integers(side - self.size + 1)) for side in full)
+        return full, (top, left, self.size, self.size)
+
+    def _scaled(self, height: int, width: int) -> Size:
+        """(height, width) to resize a picture to."""
         short, load = min(height, width), self.load_size
         match self.pictures.mode:
             case "resize_and_crop":
@@ -96,8 +129,7 @@ class Crops:
                 full = height, width
         if not self.pictures.crops:
             height, width = (max(1, round(side / self.multiple)) * self.multiple for side in full)
-            return (height, width), (0, 0, height, width)
+            return height, width
         if min(full) < self.size:
             full = height * self.size // short, width * self.size // short
-        top, left = (int(random.integers(side - self.size + 1)) for side in full)
-        return full, (top, left, self.size, self.size)
+        return full

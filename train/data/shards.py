@@ -10,7 +10,7 @@ pair p is read where it lies, whatever was read before; it only makes those that
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import count
 
@@ -24,14 +24,20 @@ from cyclegan_edge.train.data.pairs import DOMAINS, MIN_PICTURES, Pair
 from cyclegan_edge.train.data.shard_index import Shard
 from cyclegan_edge.train.data.tars import find_pictures_in, read_picture
 
+Check = Callable[[Picture, str], Picture]
+
 BUFFER = 256  # pictures; it decides the order, as the seed does
 
 
 class ShardPairs:
     """Pairs of two domains. Safe to use from several threads."""
 
-    def __init__(self, shards: Sequence[Shard], *, seed: int, buffer: int = BUFFER) -> None:
-        """Raises DataError when a domain has fewer than two pictures."""
+    def __init__(
+        self, shards: Sequence[Shard], *, seed: int, buffer: int = BUFFER, check: Check = lambda picture, name: picture
+    ) -> None:
+        """`check` returns a decoded picture, or raises ImageError by its name.
+
+        Raises DataError when a domain has fewer than two pictures."""
         self.counts = {domain: sum(shard.counts[domain] for shard in shards) for domain in DOMAINS}
         for domain, found in self.counts.items():
             if found < MIN_PICTURES:
@@ -42,6 +48,7 @@ class ShardPairs:
         self._shards = tuple(shards)
         self._seed = seed
         self._buffer = buffer
+        self._check = check
         self._spans: dict[int, dict[str, npt.NDArray[np.int64]]] = {}  # 16 bytes a picture
         self._order = lru_cache(maxsize=4)(self._draw_order)  # of both domains, and at the end of an epoch the next
         self._lock = threading.Lock()
@@ -53,7 +60,8 @@ class ShardPairs:
     def stream(self, start: int) -> Iterator[Pair]:
         """Every pair from position `start` on, without end.
 
-        Decoding raises DataError when a shard cannot be read, ImageError for a picture damaged since it was packed.
+        Decoding raises DataError when a shard cannot be read, ImageError for a picture damaged since it was packed
+        or refused by `check`.
         """
         for position in count(start):
             yield Pair(position, *(partial(self._decode, domain, position) for domain in DOMAINS))
@@ -63,7 +71,7 @@ class ShardPairs:
         shard, number = self._order(domain, epoch)[place]
         offset, size = self._spans_in(int(shard))[domain][number].tolist()
         name, data = read_picture(self._shards[shard].location, (offset, size))
-        return decode_image(data, name)
+        return self._check(decode_image(data, name), name)
 
     def _draw_order(self, domain: str, epoch: int) -> npt.NDArray[np.int32]:
         """(n, 2): the shard of every picture of a domain and its number there, in the order of an epoch."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.contract import Batch, Translate, to_levels, to_signal
+from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.train.data.crops import LUMA
 
 
@@ -24,8 +25,12 @@ class PictureGenerator(nn.Module):
         self.grey = first is not None and first.in_channels == 1
 
     def forward(self, image: Tensor) -> Tensor:
+        return self.levels(image).to(torch.uint8)
+
+    def levels(self, image: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB -> float32 of the same shape, whole numbers 0..255, or NaN."""
         translated = self.translated(to_signal(image.float().permute(0, 3, 1, 2)))
-        return to_levels(translated).permute(0, 2, 3, 1).to(torch.uint8)
+        return to_levels(translated).permute(0, 2, 3, 1)
 
     def translated(self, x: Tensor) -> Tensor:
         """float32 (N, 3, H, W) RGB in -1..1 -> the same, translated."""
@@ -37,17 +42,24 @@ class PictureGenerator(nn.Module):
         return y
 
 
-def translate_with(generator: nn.Module) -> Translate:
+def translate_with(generator: nn.Module, *, finite: bool = True) -> Translate:
     """`generator` as a function of pictures, on the device that it is on, in eval mode and without gradients.
 
     It may be in the middle of its training: after every call its mode and torch's random state are what they were.
+    Where the values of a picture have to be `finite`, the function raises CheckpointError for others.
     """
     module = PictureGenerator(generator)
 
     def translate(images: Batch) -> Batch:
         device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
         with _in_eval_mode(generator), undisturbed(device):
-            translated: Batch = module(torch.from_numpy(images).to(device)).cpu().numpy()
+            levels = module.levels(torch.from_numpy(images).to(device))
+            if finite and not levels.isfinite().all():
+                raise CheckpointError(
+                    "The generator makes pictures of NaN or infinite values: its training diverged, so use an earlier "
+                    "checkpoint."
+                )
+            translated: Batch = levels.to(torch.uint8).cpu().numpy()
         return translated
 
     return translate
