@@ -12,6 +12,7 @@ extension is imported when it is first used: `cyclegan-edge doctor` must also ru
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from cyclegan_edge.bundle import Bundle, read_bundle
@@ -58,6 +59,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "Translator",
+    "__version__",
     "list_images",
     "read_bundle",
     "read_image",
@@ -77,6 +79,13 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use."""
+    if name == "__version__":
+        return version("cyclegan-edge")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Everything public, so that help() shows it."""
+    return sorted({*globals(), *__all__})

@@ -211,8 +211,9 @@ class Bundle:
         return path
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: str | Path) -> Bundle:
     """Read and check `folder/manifest.json`. Raises BundleError with what is wrong; no other file is opened yet."""
+    folder = Path(folder)
     try:
         finish_commit(folder)
     except OSError as error:

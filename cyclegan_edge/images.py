@@ -42,13 +42,14 @@ _SAME = 2  # levels: sRGB profiles of several makers differ from each other by a
 _CUBE = (np.indices((18, 18, 18), np.uint8) * 15).reshape(3, 18, -1).transpose(1, 2, 0)  # RGB, every hue
 
 
-def list_images(folder: Path, *, most: int | None = None) -> list[Path]:
+def list_images(folder: str | Path, *, most: int | None = None) -> list[Path]:
     """The picture files directly in `folder`, by suffix and sorted by name; hidden files are skipped.
 
     With `most`, up to that many of them, spread over the folder by name.
 
     Raises DataError when the folder is not there.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name one that holds pictures.")
     found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
@@ -70,9 +71,18 @@ def name_kinds(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """The picture in a file as uint8 (H, W, 3) RGB."""
-    return decode_image(read_encoded(path), str(path))
+    return decode_image(read_encoded(Path(path)), str(path))
+
+
+def from_pillow(picture: Image.Image, name: str = "picture") -> npt.NDArray[np.uint8]:
+    """A picture of Pillow's as `read_image` would read it. Raises ImageError, which calls it `name`."""
+    try:
+        picture.load()
+        return _upright(_to_rgb(picture)[0], _orientation(picture))
+    except Exception as error:
+        raise ImageError(f"{name} cannot be converted ({first_line(error)}); convert it to RGB.") from error
 
 
 def read_encoded(path: Path) -> bytes:
@@ -146,11 +156,12 @@ def encode_image(rgb: npt.NDArray[np.uint8], suffix: str, name: str, *, quality:
     return encoded.tobytes()
 
 
-def write_image(path: Path, rgb: npt.NDArray[np.uint8], *, quality: int | None = None) -> None:
+def write_image(path: str | Path, rgb: npt.NDArray[np.uint8], *, quality: int | None = None) -> None:
     """Write uint8 (H, W, 3) RGB to `path`, whole or not at all, in the format its suffix names, as `encode_image`.
 
     Raises ImageError for an array or a suffix that cannot be written, SinkError when the disk refuses.
     """
+    path = Path(path)
     write_file(path, encode_image(rgb, path.suffix, str(path), quality=quality))
 
 

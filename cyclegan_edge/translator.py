@@ -1,7 +1,7 @@
 """The friendly face of an exported model: an RGB picture in, the translated picture of the same size out.
 
     translator = Translator.load("models/scenes")
-    winter = translator(summer)  # uint8 (H, W, 3) RGB, both
+    winter = translator(summer)  # uint8 (H, W, 3) RGB, both; or a path, a picture of Pillow's, a list, a batch
 
 A live loop that wants to time the stages calls the three that `translator(...)` is made of:
 
@@ -14,21 +14,39 @@ batches are RGB always, and the resize exchanges the channels on the way.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import open_backend
-from cyclegan_edge.backends.base import Backend, EngineName, run_many
+from cyclegan_edge.backends.base import Backend, Closable, EngineName, run_many
 from cyclegan_edge.bundle import Bundle, read_bundle
 from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision, Size
+from cyclegan_edge.errors import EngineError
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
-from cyclegan_edge.images import check_rgb
+from cyclegan_edge.images import check_rgb, from_pillow, read_image
 
 __all__ = ["Fit", "Translator"]
 
 _LEAST_MIRRORED = 64  # px: in a smaller batch four pixels of the picture matter more than the pattern
+
+
+T = TypeVar("T")
+
+
+class _Closed:
+    """The backend of a translator that was closed."""
+
+    device = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, images: Batch) -> Batch:
+        raise EngineError(f"The translator with {self.name} was closed; load the model again.")
 
 
 class Translator:
@@ -88,10 +106,56 @@ class Translator:
         backend, remarks = open_backend(content, engine=engine, precision=precision, threads=threads)
         return cls(backend, size=size, fit=fit, bundle=content, remarks=remarks, mirrored=mirrored)
 
-    def __call__(self, image: Picture) -> Picture:
-        """Translate uint8 (H, W, 3) RGB into the same shape. Raises ImageError and EngineError."""
-        batch = self.prepare(image)
-        return self.restore(self.run(batch), image.shape[0], image.shape[1])
+    @overload
+    def __call__(self, image: Picture | str | Path, *, bgr: bool = False) -> Picture: ...
+    @overload
+    def __call__(self, image: Image.Image, *, bgr: bool = False) -> Image.Image: ...
+    @overload
+    def __call__(self, image: Iterator[Picture], *, bgr: bool = False) -> Iterator[Picture]: ...
+    @overload
+    def __call__(self, image: list[T] | tuple[T, ...], *, bgr: bool = False) -> list[T]: ...
+    def __call__(self, image: Any, *, bgr: bool = False) -> Any:
+        """Translate a picture into one of its size.
+
+            uint8 (H, W, 3) RGB, any strides    the same shape; BGR there and back with `bgr`
+            uint8 (N, H, W, 3)                  the same shape
+            a path, a str                       what the file holds, translated, as an array
+            a picture of Pillow's               another, in RGB
+            a list of these                     a list
+            an iterator of arrays               an iterator, as `many`: a video is translated as it is read
+
+        Several threads may call it at once. Raises ImageError and EngineError.
+        """
+        match image:
+            case str() | Path():
+                read = read_image(image)
+                return self(read[..., ::-1] if bgr else read, bgr=bgr)
+            case Image.Image():
+                return Image.fromarray(self(from_pillow(image)))
+            case list() | tuple():
+                return [self(one, bgr=bgr) for one in image]
+            case Iterator():
+                return self.many(image, bgr=bgr)
+            case np.ndarray() if image.ndim == 4 and len(image):
+                return np.stack([self(one, bgr=bgr) for one in image])
+        batch = self.prepare(image, bgr=bgr)
+        return self.restore(self.run(batch), image.shape[0], image.shape[1], bgr=bgr)
+
+    def close(self) -> None:
+        """Free the memory of the engine now; the translator cannot be used again."""
+        if isinstance(self._backend, Closable):
+            self._backend.close()
+        self._backend = _Closed(self.name)
+
+    def __enter__(self) -> "Translator":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        model = f"{str(self.bundle.folder)!r}, " if self.bundle else ""
+        return f"<Translator {model}{self.name} on {self.device}, fit={self.fit!r}, size={self.size}>"
 
     def many(self, images: Iterable[Picture], *, bgr: bool = False) -> Iterator[Picture]:
         """Translate each of `images` as a call does, in order and several at once where the engine can: for throughput.
@@ -114,6 +178,8 @@ class Translator:
         """uint8 (H, W, 3) -> (1, h, w, 3) RGB, fitted; `bgr`: the image is BGR. Raises ImageError."""
         check_rgb(image)
         height, width = image.shape[:2]
+        if image.strides[1:] != (3, 1) or image.strides[0] < 3 * width:
+            image = np.ascontiguousarray(image)  # turned, mirrored, or with its channels exchanged
         shape = fitted_shape(height, width, fit=self.fit, size=self.size, multiple=self._multiple)
         if margin := self._margin(shape):
             inner = preprocess.resize(image, (shape[0] - margin, shape[1] - margin), bgr=bgr)

@@ -1,12 +1,15 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
-from cyclegan_edge import Fit, Translator
+from cyclegan_edge import EngineName, Fit, Translator, write_image
 from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
 from cyclegan_edge.bundle import read_bundle, write_manifest
 from cyclegan_edge.contract import MIN_SIDE, Translate
@@ -98,11 +101,23 @@ def test_a_picture_of_the_right_size_is_not_resized(rng: np.random.Generator) ->
     np.testing.assert_array_equal(Translator(Negative(), size=64)(image), 255 - image)
 
 
-@pytest.mark.parametrize("view", ["transposed", "mirrored", "cropped"])
+@pytest.mark.parametrize(
+    "view", ["transposed", "mirrored", "cropped", "reversed", "turned", "upside down", "fortran", "every other", "one"]
+)
 @pytest.mark.parametrize("fit", FITS)
 def test_views_give_the_same_as_copies(fit: Fit, view: str, rng: np.random.Generator) -> None:
     whole = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    image = {"transposed": whole.transpose(1, 0, 2), "mirrored": whole[:, ::-1], "cropped": whole[5:58, 3:60]}[view]
+    image = {
+        "transposed": whole.transpose(1, 0, 2),
+        "mirrored": whole[:, ::-1],
+        "cropped": whole[5:58, 3:60],
+        "reversed": whole[..., ::-1],
+        "turned": np.rot90(whole),
+        "upside down": whole[::-1],
+        "fortran": np.asfortranarray(whole[:40]),
+        "every other": whole[::2, ::2],
+        "one": np.broadcast_to(whole[:1], whole.shape),
+    }[view]
     translator = Translator(Negative(), size=64, fit=fit)
 
     np.testing.assert_array_equal(translator(image), translator(image.copy()))
@@ -157,7 +172,7 @@ def test_an_enormous_batch_is_refused(height: int, width: int, fit: Fit, sentenc
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\), expected \(height, width, 3\)"),
         (np.zeros((8, 8, 4), np.uint8), r"shape \(8, 8, 4\)"),
         (np.zeros((0, 8, 3), np.uint8), r"shape \(0, 8, 3\), expected .* with no empty side"),
-        ([[1, 2, 3]], "image is list, expected a uint8 array"),
+        (1.5, "image is float, expected a uint8 array"),
     ],
 )
 def test_what_is_no_rgb_picture_is_refused(image: np.ndarray, sentence: str) -> None:
@@ -270,3 +285,54 @@ def test_a_margin_is_left_out_where_every_pixel_counts(rng: np.random.Generator)
     for options in ({"fit": "native"}, {"size": 32}):
         translator = Translator(Negative(), mirrored=True, **options)
         np.testing.assert_array_equal(translator(image), 255 - image)
+
+
+def test_pictures_come_in_every_usual_shape(tmp_path: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    path = tmp_path / "summer.png"
+    write_image(str(path), image)
+    translator = Translator(Negative(), fit="native")
+    expected = translator(image)
+
+    assert np.array_equal(translator(path), expected)
+    assert np.array_equal(translator(str(path), bgr=True), expected[..., ::-1])
+    assert np.array_equal(translator(np.stack([image, image])), np.stack([expected, expected]))
+    assert np.array_equal(translator(image[..., ::-1], bgr=True), expected[..., ::-1])
+    from_list = translator([image, path])
+    assert isinstance(from_list, list)
+    assert np.array_equal(np.array(from_list), [expected, expected])
+    frames = translator(iter([image, image]))
+    assert np.array_equal(next(frames), expected)
+    made = translator(Image.open(path).convert("RGBA"))
+    assert isinstance(made, Image.Image)
+    assert np.array_equal(np.asarray(made), expected)
+
+
+def test_a_closed_translator_says_so(tiny_bundle: Path) -> None:
+    with Translator.load(tiny_bundle, engine="onnxruntime") as translator:
+        assert "negative" in repr(translator)
+        assert "onnxruntime" in repr(translator)
+
+    with pytest.raises(EngineError, match=r"onnxruntime .* was closed; load the model again"):
+        translator(np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("precision", ["int8", "FP16"])
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_an_unknown_precision_is_refused(engine: EngineName, precision: Any, tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=f"precision is {precision!r}, expected one of 'fp32'"):
+        Translator.load(tiny_bundle, engine=engine, precision=precision)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_eight_threads_share_a_translator(engine: EngineName, tiny_bundle: Path, rng: np.random.Generator) -> None:
+    pytest.importorskip(engine)
+    translator = Translator.load(tiny_bundle, engine=engine, fit="native")
+    images = [rng.integers(0, 256, (32 + 4 * (number % 3), 40, 3), dtype=np.uint8) for number in range(96)]
+    alone = [translator(image) for image in images]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(translator, images))
+
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from cyclegan_edge.backends.base import INSTALL, Backend, EngineName, format_of
 from cyclegan_edge.bundle import Bundle
@@ -58,6 +58,8 @@ def open_backend(
 
     Raises EngineError when the engine is missing or refuses the model, BundleError when the bundle lacks what it needs.
     """
+    if precision is not None and precision not in get_args(Precision):
+        raise ConfigError(f"precision is {precision!r}, expected one of {', '.join(map(repr, get_args(Precision)))}.")
     if engine == "auto":
         return _open_fastest(bundle, precision, threads)
     if engine in INSTALL:

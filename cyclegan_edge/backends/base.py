@@ -27,7 +27,7 @@ class Backend(Protocol):
     """One loaded generator.
 
     `run` takes and returns uint8 (N, H, W, 3) RGB arrays of the same shape; H and W are multiples of the manifest's.
-    It raises EngineError for a shape that the engine was not built for.
+    It raises EngineError for a shape that the engine was not built for. Several threads may call it at once.
     """
 
     name: str  # "onnxruntime 1.32.0 fp32"
@@ -41,6 +41,13 @@ class Pipelined(Backend, Protocol):
     """A backend that is faster with several batches in flight than with one after the other."""
 
     def run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]: ...
+
+
+@runtime_checkable
+class Closable(Backend, Protocol):
+    """A backend that holds memory which is not freed when Python is done with it."""
+
+    def close(self) -> None: ...
 
 
 def run_many(backend: Backend, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
 """OpenVINO, the faster engine on most Intel CPUs."""
 
 import os
+import threading
 
 import numpy as np
 import openvino
@@ -14,7 +15,7 @@ from cyclegan_edge.geometry import check_batch
 
 
 class OpenvinoBackend:
-    """Runs the ONNX graph of a bundle on the CPU; see `Backend` for shapes and dtypes."""
+    """Runs the ONNX graph of a bundle on the CPU; see `Backend` for shapes and dtypes. Threads take turns."""
 
     def __init__(self, bundle: Bundle, *, precision: Precision = "fp32", threads: int | None = None) -> None:
         """Compile the graph of `precision` for `threads` CPU threads (default: every core this process may use).
@@ -46,6 +47,7 @@ class OpenvinoBackend:
             self._model = core.compile_model(path, "CPU", config)
         except Exception as error:  # openvino raises bare RuntimeErrors
             raise EngineError(f"OpenVINO {version} refuses {path} ({_last_line(error)}).") from error
+        self._lock = threading.Lock()
         self._multiple = bundle.manifest.multiple
         self.name = f"openvino {version} {precision}"
         self.device = f"CPU, {threads} threads"
@@ -54,12 +56,13 @@ class OpenvinoBackend:
         """uint8 (N, H, W, 3) RGB -> the same shape, translated."""
         check_batch(images, self._multiple)
         try:
-            translated = self._model({IMAGE: images})[TRANSLATED]
+            with self._lock:  # one request, whose buffers the next call writes over
+                translated = np.array(self._model({IMAGE: images})[TRANSLATED])
         except Exception as error:
             raise EngineError(
                 f"OpenVINO could not translate a batch of shape {images.shape} ({_last_line(error)})."
             ) from error
-        return as_batch(np.array(translated), images, self.name)  # a copy: OpenVINO reuses its buffer
+        return as_batch(translated, images, self.name)
 
 
 def _last_line(error: Exception) -> str:  # above it stand source files of OpenVINO
