@@ -8,6 +8,7 @@
 
 #include "cpu.hpp"
 #include "guarded.hpp"
+#include "packing.hpp"
 #include "resize.hpp"
 
 using namespace cyclegan_edge;
@@ -80,6 +81,30 @@ class Dice {
   std::mt19937 engine_;
 };
 
+// Every weight must come back from 16-bit parts: those near the ends of the range, and random ones.
+void test_pairs(unsigned cases) {
+  constexpr int kMost = 9 << 19;  // 1.125 * 2^22
+  Dice dice(1);
+  const int ends[] = {-kMost, -kMost + 127, -32769, -32768, -129, -128, 0, 127, 128, 32767, 1 << 22, kMost};
+  for (unsigned i = 0; i < cases; ++i) {
+    std::int32_t weights[kGroup];
+    for (std::int32_t& weight : weights) weight = dice.roll(0, 1) ? dice.roll(-kMost, kMost) : ends[dice.roll(0, 11)];
+    std::uint32_t packed[kPairHead + kPairWords];
+    pack_pairs(weights, 1, packed);
+    const auto part = [&](int k, int half) {
+      return static_cast<std::int32_t>(static_cast<std::int16_t>(packed[kPairHead + k] >> (16 * half)));
+    };
+    bool holds = packed[0] == static_cast<std::uint32_t>(kHalf) + 128U * static_cast<std::uint32_t>(weights[1] + weights[3]);
+    for (int half = 0; half < 2; ++half) {
+      holds = holds && part(0, half) + 256 * part(2, half) == weights[2 * half];
+      holds = holds && 256 * part(0, half) + part(1, half) == weights[2 * half + 1];
+    }
+    if (holds) continue;
+    ++failures;
+    std::printf("FAILED pack_pairs: %d %d %d %d\n", weights[0], weights[1], weights[2], weights[3]);
+  }
+}
+
 void test_random_case(const Kernels& kernels, unsigned seed) {
   Dice dice(seed);
   const int largest = dice.roll(0, 49) == 0 ? 1200 : dice.roll(0, 3) == 0 ? 200 : 48;
@@ -119,6 +144,7 @@ void test_random_case(const Kernels& kernels, unsigned seed) {
 
 int main(int argc, char** argv) {
   const unsigned cases = argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 2000;
+  test_pairs(100 * cases);
   for (const Kernels* kernels : available_kernels()) {
     test_known_sums(*kernels);
     for (unsigned seed = 0; seed < cases; ++seed) test_random_case(*kernels, seed);
