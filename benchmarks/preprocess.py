@@ -9,6 +9,7 @@ its own: PYTHON is that environment's interpreter.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -262,6 +263,7 @@ def scaling_row(case: Case, times: dict[str, float]) -> Row:
 
 def report(seconds: float, python: Path | None = None, *, least: bool = False) -> str:
     """The report as Markdown. `python` is the interpreter of an environment with Pillow-SIMD."""
+    machine = f"{cpu_name()}, load at the start {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     summary: Summary = min if least else statistics.median
     python = python or installed_pillow_simd()
     rng = np.random.default_rng(0)
@@ -280,7 +282,7 @@ def report(seconds: float, python: Path | None = None, *, least: bool = False) -
     return f"""# Resize, crop, flip, float32
 
 Written by `python benchmarks/preprocess.py`; run it again instead of editing. Milliseconds per picture, random pixels,
-{"the least of all turns" if least else "medians"}. CPU: {cpu_name()}; instruction sets {isas}.
+{"the least of all turns" if least else "medians"}. CPU: {machine}; instruction sets {isas}.
 {packages}.{"" if python else " Pillow-SIMD is not installed."}
 
 ## One thread
