@@ -216,7 +216,8 @@ def _write_part(path: Path, picture: Picture) -> Part:
 def _pictures(trained: "Trained", config: ExportConfig) -> tuple[list[Picture], str]:
     """Pictures to compare on, and where they are from."""
     domain = trained.direction[0].upper()
-    own = [find_folder(trained.data, f"{split}{domain}") for split in ("test", "train")] if trained.data else []
+    names = ",".join(trained.domains or ())
+    own = [find_folder(trained.data, f"{split}{domain}", names) for split in ("test", "train")] if trained.data else []
     for folder in [config.pictures] if config.pictures else own:
         if folder and folder.is_dir() and list_images(folder):
             return load_pictures(folder, size=trained.size, most=config.compare), f"pictures of {folder}"

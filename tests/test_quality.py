@@ -161,3 +161,14 @@ def test_a_metric_that_will_not_be_there_is_refused_beforehand(data: Path) -> No
 def test_a_figure_that_was_not_measured_decides_nothing(metric: Metric) -> None:
     with pytest.raises(ConfigError, match=metric):
         figure(metric, Quality())
+
+
+def test_test_pictures_are_found_by_the_names_of_their_domains(data: Path) -> None:
+    (data / "test").mkdir()
+    for folder, name in (("testA", "summer"), ("testB", "winter"), ("truthB", "truthB")):
+        (data / folder).rename(data / "test" / name)
+
+    sets = find_sets(data, size=32, domains="summer,winter")
+
+    assert (sets.source, sets.target, sets.truth) == tuple(data / "test" / it for it in ("summer", "winter", "truthB"))
+    assert len(sets.truths) == 5

@@ -197,6 +197,13 @@ def test_a_run_of_ours_opens_and_is_imported(tmp_path: Path) -> None:
     assert (again.data, again.size, again.direction, again.source) == (None, 32, "ba", trained.source)
 
 
+def test_a_run_of_ours_says_what_its_domains_are(tmp_path: Path) -> None:
+    config = load_settings(TrainConfig, overrides={"data": "photos", "domains": "summer,winter", **TINY})
+    checkpoint = save_checkpoint(tmp_path, config, new_state(config, torch.device("cpu")))
+
+    assert open_generator(checkpoint, "ab").domains == ("summer", "winter")
+
+
 def test_a_run_of_ours_with_non_finite_weights_is_refused(tmp_path: Path) -> None:
     config = load_settings(TrainConfig, overrides={"data": str(tmp_path), **TINY})
     state = new_state(config, torch.device("cpu"))

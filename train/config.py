@@ -1,5 +1,6 @@
 """Everything that decides a run."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,7 +97,7 @@ class TrainConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        if self.domains and len({name for name in self.domains.split(",") if name}) != 2:
+        if self.domains and not re.fullmatch(r"[^,]+,[^,]+", self.domains):
             raise ConfigError(f"domains is {self.domains!r}, expected the names of two folders, as in summer,winter.")
         multiple = self.generator.multiple
         if self.size % multiple or self.size < 32:

@@ -53,7 +53,7 @@ def evaluate(
     model = candidate.model
     for remark in candidate.remarks:
         console.print(remark, markup=False)
-    sets = find_sets(folder, size=candidate.size, direction=model.direction, most=images)
+    sets = find_sets(folder, size=candidate.size, direction=model.direction, most=images, domains=candidate.domains)
     console.print(
         f"Evaluating [bold]{escape(model.path)}[/bold], direction {model.direction}, with {model.engine} on "
         f"{model.device}: {len(sets.sources)} pictures at {sets.size} px."

@@ -160,6 +160,9 @@ def _open_checkpoint(
     check_finite(generator.state_dict(), path)
     if size not in (None, config.size):
         raise ConfigError(f"size is {size}, but {path} was trained at {config.size} px; leave it out.")
+    if config.domains and domains is None:
+        domain_a, domain_b = config.domains.split(",")
+        domains = domain_a, domain_b
     return Trained(
         generator=generator,
         architecture=to_mapping(config.generator),

@@ -43,6 +43,7 @@ class Candidate:
     size: int  # px, of its training crops
     model: Model
     data: Path | None = None  # what it was trained on, where it says so
+    domains: str = ""  # folders of A and B there, as in the settings of training
     run: Path | None = None  # that a checkpoint belongs to
     stored_at: Path  # where its evaluation belongs
     remarks: tuple[str, ...] = ()  # of the translator, a sentence each
@@ -101,6 +102,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
         size=config.size,
         model=model,
         data=Path(config.data),
+        domains=config.domains,
         run=run_of(path),
         stored_at=evaluation_path(path, direction),
     )
