@@ -98,6 +98,10 @@ def test_a_checkpoint_with_settings_that_were_retired_since_still_loads(tmp_path
     config, state = load_checkpoint(path, CPU)
 
     assert (config, state.step) == (small(), 0)
+    content["config"]["discriminator"]["kind"] = "pixel"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"discriminator\.kind"):
+        load_checkpoint(path, CPU)
 
 
 def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:

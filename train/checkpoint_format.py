@@ -102,9 +102,11 @@ def check_content(content: object, path: Path) -> Content:
 
 
 def config_of(content: Content, path: Path) -> TrainConfig:
-    """The settings of a run, without those that were retired. Raises CheckpointError for others that are unknown."""
+    """The settings of a run, without those that were retired. Raises CheckpointError for others that are unknown.
+
+    The pixel discriminator went with its setting, so that value is one of the others."""
     kept = {
-        table: {key: item for key, item in value.items() if f"{table}.{key}" not in RETIRED}
+        table: {key: item for key, item in value.items() if f"{table}.{key}" not in RETIRED or item == "pixel"}
         if isinstance(value, Mapping)
         else value
         for table, value in content["config"].items()
