@@ -47,6 +47,7 @@ from cyclegan_edge.video.timings import Timings
 REPORT = Path(__file__).with_suffix(".md")
 RESULTS = REPORT.with_suffix(".json")  # of the parts that ran last, so that one of them can be run again
 SIZE_720P = (720, 1280)
+TURNS = 3
 
 
 class Row(NamedTuple):
@@ -155,21 +156,25 @@ def live_rate(engine: StandIn, sinks: list[Any], seconds: float) -> float:
 
 
 def rates(seconds: float) -> Iterator[Row]:
-    """How much of the engine's rate is left."""
+    """How much of the engine's rate is left: the best of `TURNS`, in turns, as others may work on the same cores."""
     for milliseconds in (8, 20, 100):
         engine = StandIn(milliseconds)
-        bare = bare_rate(engine, seconds)
-        share = live_rate(engine, [], seconds) / bare
-        wanted = 0.92 if milliseconds < 100 else 0.95
-        yield _share(f"rate, engine of {milliseconds} ms, 720p, overlay", wanted, share)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            open_recording(Recorder(Path(folder) / "clip.mp4", fps=30)) as recorder,
-        ):
-            share = live_rate(engine, [recorder], seconds) / bare
-        yield _share(f"the same while recording, {milliseconds} ms", 0.88 if milliseconds < 100 else 0.95, share)
-        share = live_rate(engine, [Sleepy()], seconds) / bare
-        yield _share(f"the same with a recorder of 200 ms a picture, {milliseconds} ms", wanted * 0.95, share)
+        alone, shown, recorded, beside = [], [], [], []
+        for _ in range(TURNS):
+            alone.append(bare_rate(engine, seconds / TURNS))
+            shown.append(live_rate(engine, [], seconds))
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                open_recording(Recorder(Path(folder) / "clip.mp4", fps=30)) as recorder,
+            ):
+                recorded.append(live_rate(engine, [recorder], seconds))
+            beside.append(live_rate(engine, [Sleepy()], seconds))
+        bare, wanted = max(alone), 0.92 if milliseconds < 100 else 0.95
+        yield _share(f"rate, engine of {milliseconds} ms, 720p, overlay", wanted, max(shown) / bare)
+        least = 0.88 if milliseconds < 100 else 0.95
+        yield _share(f"the same while recording, {milliseconds} ms", least, max(recorded) / bare)
+        share = max(beside) / max(shown)
+        yield _share(f"the same with a recorder of 200 ms a picture, against without, {milliseconds} ms", 0.95, share)
 
 
 def ages(seconds: float) -> Iterator[Row]:
