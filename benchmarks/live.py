@@ -410,7 +410,7 @@ def half_sent(_: float) -> Iterator[Row]:
     )
 
 
-def soak(minutes: float) -> Iterator[Row]:
+def soak(minutes: float, *, segment: float = 60.0) -> Iterator[Row]:
     """Hours in small: 720p with two watchers and segments; memory, threads and descriptors after the first minute."""
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
@@ -420,7 +420,7 @@ def soak(minutes: float) -> Iterator[Row]:
         engine = Translator(StandIn(20), size=256)
         from cyclegan_edge.web.server import open_page
 
-        recorder = Recorder(Path(folder) / "clip.mp4", fps=30, segment=600.0)
+        recorder = Recorder(Path(folder) / "clip.mp4", fps=30, segment=segment)
         with (
             open_page("127.0.0.1", 0, about={"model": "x"}, stats=timings.recent) as served,
             open_recording(recorder) as recording,
@@ -455,7 +455,7 @@ def soak(minutes: float) -> Iterator[Row]:
         return
     grown = last[0] - first[0]
     yield Row(
-        f"{minutes:g} minutes at 720p, two watchers, segments of ten minutes",
+        f"{minutes:g} minutes at 720p, two watchers, a segment a minute",
         "< 5 MB growth after the first minute; threads and descriptors constant",
         f"{grown:+.1f} MB, threads {first[1]} -> {last[1]}, descriptors {first[2]} -> {last[2]}",
         grown < 5 and first[1] == last[1] and abs(first[2] - last[2]) <= 1,

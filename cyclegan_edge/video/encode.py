@@ -7,6 +7,8 @@ With `survives` whatever was written plays even when the process is killed in th
 second, .mkv and .avi without an end. A plain .mp4 is nothing until it is closed, but can be searched in faster.
 """
 
+import contextlib
+import ctypes
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -76,7 +78,7 @@ class AvWriter:
         self._last = -1  # time of the last picture, in units of _TIME_BASE
         self._keyframe: int | None = None  # time of the last keyframe
         try:
-            self._container = av.open(str(path), "w", options={**movflags, "flush_packets": "1"})
+            self._container: Any = av.open(str(path), "w", options={**movflags, "flush_packets": "1"})
             self._stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         except (av.error.FFmpegError, OSError) as error:
             raise SinkError(
@@ -111,13 +113,16 @@ class AvWriter:
         self._mux(frame, seconds)
 
     def close(self) -> None:
-        self._mux(None, math.inf)
         try:
+            self._mux(None, math.inf)
             if self._sound:
                 self._sound.close()
             self._container.close()
         except OSError as error:
             raise self._unwritten(error) from error
+        finally:
+            self._container = self._stream = None
+            _give_back_memory()
 
     def _mux(self, frame: Any, seconds: float) -> None:
         """Encode a frame, or what the encoder still holds, and write it after the sound before its time."""
@@ -133,6 +138,12 @@ class AvWriter:
 
     def _unwritten(self, error: Exception) -> SinkError:
         return SinkError(f"{self._path} cannot be written any more ({first_line(error)}); make room on its disk.")
+
+
+def _give_back_memory() -> None:
+    """An encoder leaves tens of MB in the heap, where the next one's do not fit between the frames: hand them back."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class OpenCvWriter:

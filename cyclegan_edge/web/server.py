@@ -185,6 +185,9 @@ class Page:
             logger=quiet,
         ):
             await self._ended.wait()
+        for task in self._encoded.values():
+            task.cancel()
+        await asyncio.gather(*self._encoded.values(), return_exceptions=True)
 
     def _wake(self) -> None:
         self._arrived.set()
