@@ -22,6 +22,8 @@ else:
 
 T = TypeVar("T")
 
+_MAX_DEPTH = 16  # of tables in tables
+
 
 def load_settings(
     kind: type[T],
@@ -64,6 +66,7 @@ def changed(before: object, after: object) -> list[str]:
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    _check_depth(prefix)
     flat: dict[str, object] = {}
     for name, value in values.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
@@ -75,12 +78,18 @@ def _nested(flat: Mapping[str, object]) -> dict[str, object]:
     values: dict[str, object] = {}
     tables: dict[str, dict[str, object]] = {}
     for name, value in flat.items():
+        _check_depth(name)
         table, dot, rest = name.partition(".")
         if dot:
             tables.setdefault(table, {})[rest] = value
         else:
             values[name] = value
     return {**{name: _nested(table) for name, table in tables.items()}, **values}
+
+
+def _check_depth(name: str) -> None:
+    if name.count(".") > _MAX_DEPTH:
+        raise ConfigError(f"The setting {name[:40]}... is nested more than {_MAX_DEPTH} deep, expected table.key.")
 
 
 def _line(name: str, value: object) -> str:
@@ -96,7 +105,7 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(
             f"The settings file {path} cannot be read ({error.strerror}); give the path of a TOML file."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5000 digits, tables without end
         raise ConfigError(f"The settings file {path} is not valid TOML ({error}); correct it there.") from error
 
 
@@ -104,5 +113,5 @@ def _read_value(text: str) -> object:
     """`128`, `1e-4`, `true` as TOML reads them; anything else is a plain string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

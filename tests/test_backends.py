@@ -392,3 +392,9 @@ def test_bfloat16_is_refused_on_a_cpu_without_it(tiny_bundle: Path, monkeypatch:
 
     with pytest.raises(EngineError, match="OpenVINO finds no bfloat16 in this CPU"):
         open_backend(read_bundle(tiny_bundle), engine="openvino", precision="bf16")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 99_999_999_999])
+def test_threads_that_no_machine_has_are_refused(threads: int, tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"threads is {threads}, expected 1 to 1024"):
+        open_backend(read_bundle(tiny_bundle), threads=threads)

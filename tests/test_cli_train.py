@@ -1,6 +1,7 @@
 """The commands in the order a person types them: data scenes, train, stop, resume, export, and what they refuse."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,3 +204,30 @@ def test_settings_that_change_on_the_way_are_named(place: Path, trained: str) ->
     changed = typed("train", "--resume", "--name", "scenes", "--epochs", "1", "--set", "batch=2", folder=place)
 
     assert "Changed: batch, schedule.epochs, schedule.steps." in changed
+
+
+def test_names_in_brackets_or_of_other_bytes_are_printed_whole_whatever_the_terminal_can_show(place: Path) -> None:
+    data = place / "scenes[final]"
+    shutil.copytree(place / "scenes", data)
+    (data / "trainA" / os.fsdecode(b"br\xf6ken[final].png")).write_bytes(b"no picture")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1:strict", "COLUMNS": "200"}
+
+    def run(*arguments: str | bytes | Path) -> str:
+        command = [sys.executable, "-m", "cyclegan_edge", *arguments]
+        ended = subprocess.run(command, cwd=place, capture_output=True, env=environment, check=False)
+        said = (ended.stdout + ended.stderr).decode("latin-1")
+        assert "Traceback" not in said
+        return said
+
+    trained = run("train", data, "--name", "out[final]", "--steps", "1", *TINY)
+    refused = run("train", data, "--name", b"\xe9")
+    checked = run("data", "check", data, "--json", b"ch\xe9ck.json")
+    packed = run("data", "pack", data, "--out", b"p\xe4cked")
+    helped = run("webcam", "--help")
+
+    assert "Training in runs/out[final] on" in trained
+    assert "is not UTF-8" in refused
+    assert (place / "runs" / "out[final]" / "report.html").is_file()
+    assert all("ken[final].png" in said for said in (trained, checked, packed))
+    assert "4 pictures of A and 4 of B" in packed
+    assert "--source" in helped

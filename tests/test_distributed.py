@@ -17,7 +17,7 @@ from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
-from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.distributed import ProcessGroup, join_process_group
 from cyclegan_edge.train.loop import choose_execution, fit
 
 SETTINGS = (
@@ -111,3 +111,22 @@ def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"batch is 3.* 2 processes.* batch=2"):
         choose_execution(config, ProcessGroup(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("variables", "facts"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is '2' and RANK is ''"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' and WORLD_SIZE is 'two'"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK is '-1'"),
+    ],
+)
+def test_a_world_size_without_torchrun_is_a_sentence(
+    variables: dict[str, str], facts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=f"{facts}.*unset WORLD_SIZE"):
+        join_process_group("cpu")

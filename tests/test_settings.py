@@ -102,3 +102,28 @@ def test_a_missing_or_malformed_file_is_refused(tmp_path: Path) -> None:
         load_settings(Recipe, tmp_path / "none.toml")
     with pytest.raises(ConfigError, match=r"broken\.toml .*line 1"):
         load_settings(Recipe, broken)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        "a = " + "{a = " * 5000 + "1" + "}" * 5000,
+        "size = " + "9" * 5000,
+        ".".join(["a"] * 5000) + " = 1",
+        f"[{'.'.join(['a'] * 5000)}]\nb = 1",
+    ],
+    ids=["lists", "tables", "digits", "dots", "header"],
+)
+def test_a_file_without_end_is_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=r"is not valid TOML|nested more than 16 deep") as refused:
+        load_settings(Recipe, tmp_path / "deep.toml")
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("assignment", ["size=" + "[" * 5000, "size=" + "9" * 5000, ".".join(["a"] * 5000) + "=1"])
+def test_an_assignment_without_end_is_a_sentence(assignment: str) -> None:
+    with pytest.raises(ConfigError):
+        load_settings(Recipe, None, [assignment])

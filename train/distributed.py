@@ -70,13 +70,17 @@ class ProcessGroup:
 
 
 def join_process_group(device: str) -> ProcessGroup:
-    """Join the processes that torchrun started; without torchrun, a group of one. `device` is auto, cuda or cpu."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """Join the processes that torchrun started; without torchrun, a group of one. `device` is auto, cuda or cpu.
+
+    Raises ConfigError where what torchrun sets is there in part.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return ProcessGroup()
+    count = _number("WORLD_SIZE")
+    _number("RANK")
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
-        local = int(os.environ["LOCAL_RANK"])
+        local = _number("LOCAL_RANK")
         if local >= torch.cuda.device_count():
             raise ConfigError(
                 f"This is process {local} of its machine, which has {torch.cuda.device_count()} GPUs; start torchrun "
@@ -87,6 +91,16 @@ def join_process_group(device: str) -> ProcessGroup:
         dist.init_process_group("nccl" if cuda else "gloo")
     gloo_group = dist.new_group(backend="gloo") if cuda else None
     return ProcessGroup(dist.get_rank(), count, gloo_group)
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r} and {name} is {value!r}, so this is no process of torchrun, "
+            f"which sets numbers; start several with torchrun, or one after `unset WORLD_SIZE`."
+        )
+    return int(value)
 
 
 def leave_process_group() -> None:

@@ -50,7 +50,6 @@ class RunWriter:
         self._diagnostics = Diagnostics(config.objective.gan, state.diagnostics)
         self._refused: dict[str, str] = {}  # file -> sentence, until `refused` gave it; then ""
         self._reported = False
-        write_file(run / "settings.toml", to_toml(config))
         if config.output.wandb:
             try:
                 import wandb
@@ -58,8 +57,10 @@ class RunWriter:
                 raise ConfigError(
                     "output.wandb is true, but wandb is not installed; `pip install wandb`, or set output.wandb=false."
                 ) from error
+            run.mkdir(parents=True, exist_ok=True)
             settings = to_mapping(config)
             wandb.init(project="cyclegan-edge", name=run.name, dir=run, config=settings, sync_tensorboard=True)
+        write_file(run / "settings.toml", to_toml(config))
         try:
             self._tensorboard = SummaryWriter(str(run), purge_step=state.step + 1)
             self._metrics = MetricsLog(run, step=state.step)

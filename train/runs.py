@@ -81,7 +81,11 @@ def new_run(
             "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
         )
     config = load_settings(TrainConfig, file, assignments, base=PRESETS[preset], overrides=overrides)
-    return Run(folder=RUNS / (name or _data_name(config.data)), config=config)
+    folder = RUNS / (name or _data_name(config.data))
+    for path in (config.data, str(folder)):
+        if "\\udc" in ascii(path):  # what Python makes of other bytes; settings.toml and report.html are UTF-8
+            raise ConfigError(f"The name {path!r} is not UTF-8; rename the folder, or choose another name.")
+    return Run(folder=folder, config=config)
 
 
 def resume_run(

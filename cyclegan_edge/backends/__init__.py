@@ -32,6 +32,7 @@ _FASTEST_FIRST: dict[EngineName, tuple[Precision, ...]] = {
     "onnxruntime": _CPU,
 }
 ENGINES = tuple(_FASTEST_FIRST)
+MAX_THREADS = 1024
 
 _NVIDIA: frozenset[EngineName] = frozenset({"tensorrt", "tensorrt-rtx", "onnx-cuda"})
 _NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvgpu", "/dev/nvhost-gpu", "/dev/dxg")  # PC, Jetson, WSL
@@ -56,10 +57,13 @@ def open_backend(
     precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
     threads     of a CPU engine; None: every core this process may use
 
-    Raises EngineError when the engine is missing or refuses the model, BundleError when the bundle lacks what it needs.
+    Raises ConfigError for other values, EngineError when the engine is missing or refuses the model, BundleError when
+    the bundle lacks what it needs.
     """
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision is {precision!r}, expected one of {', '.join(map(repr, get_args(Precision)))}.")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(f"threads is {threads}, expected 1 to {MAX_THREADS}.")
     if engine == "auto":
         return _open_fastest(bundle, precision, threads)
     if engine in INSTALL:
