@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import (
+    check_space,
     find_checkpoint,
     load_checkpoint,
     load_generator,
@@ -63,6 +66,23 @@ def test_a_really_full_disk_is_survived_too(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CheckpointError, match="could not be written"):
         save_checkpoint(tmp_path, config, new_state(config, CPU))
     assert find_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize(("checkpoints", "expected"), [(0.9, None), (1.5, "3 checkpoints"), (3.5, "")])
+def test_room_is_asked_for_before_anything_is_read(
+    checkpoints: float, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    networks = dict(new_state(config, CPU).networks.items()).values()
+    size = 12 * sum(weight.numel() for network in networks for weight in network.parameters())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=int(checkpoints * size)))
+
+    if expected is None:
+        with pytest.raises(CheckpointError, match="A checkpoint takes"):
+            check_space(tmp_path, config)
+    else:
+        assert check_space(tmp_path, config).startswith(expected)
+        assert bool(check_space(tmp_path, config)) == bool(expected)
 
 
 def test_half_a_checkpoint_of_a_killed_process_is_cleared_away(tmp_path: Path) -> None:

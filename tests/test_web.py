@@ -322,6 +322,16 @@ def test_a_hostname_that_is_not_this_machine_is_refused_in_spite_of_the_token(pu
     assert status_of(public, f"/stats.json?token={token}", Host="elsewhere.example") == 400
 
 
+@pytest.mark.parametrize("host", ["::1", "127.0.0.2"])
+def test_no_spelling_of_the_loopback_address_escapes_the_checks(host: str) -> None:
+    with open_page(host, 0, about=ABOUT, stats=lambda: RECENT) as page:
+        own = {"Authorization": f"Bearer {page.link.rpartition('=')[2]}"} if "token=" in page.link else {}
+
+        assert status_of(page, "/stats.json", **own) == 200
+        assert status_of(page, "/stats.json", Host="elsewhere.example", **own) == 400
+        assert bool(own) == (status_of(page, "/stats.json") == 401) == (host == "127.0.0.2")
+
+
 def test_hundreds_of_half_sent_requests_keep_nobody_out(page: Page) -> None:
     port = int(page.url.rpartition(":")[2])
     with contextlib.ExitStack() as stack:

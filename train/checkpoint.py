@@ -72,8 +72,9 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
                     shutil.copyfile(partial, second)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
         kept = find_checkpoint(run)
+        reason = first_line(error) if isinstance(error, OSError) else "the disk took a part of it, as when it is full"
         raise CheckpointError(
-            f"The checkpoint {path} could not be written ({first_line(error)}); free some space and continue with "
+            f"The checkpoint {path} could not be written ({reason}); free some space and continue with "
             f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
         ) from error
     halves = path.parent.glob(".*.partial.pt")  # of a process that was killed while saving
@@ -87,16 +88,27 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
     return path
 
 
-def require_space(run: Path, config: TrainConfig) -> None:
-    """Raise CheckpointError where not even one checkpoint would fit on the disk of the folder `run`."""
+def check_space(run: Path, config: TrainConfig) -> str:
+    """What to say where the disk of the folder `run` has no room for all checkpoints that are kept, else "".
+
+    Raises CheckpointError where not even one fits.
+    """
     with torch.device("meta"):  # shapes without memory
         weights = sum(weight.numel() for _, network in new_networks(config).items() for weight in network.parameters())
-    needed = 12 * weights  # bytes: each weight and its two moments in float32
-    if (free := shutil.disk_usage(run).free) < needed:
+    one, free = 12 * weights, shutil.disk_usage(run).free  # bytes; each weight and its two moments in float32
+    most = config.output.keep + 1 + bool(config.output.evaluate_every)  # the oldest goes when the next is whole
+    missing = max(1, most - len(_checkpoints(run)))
+    if free < one:
         raise CheckpointError(
-            f"A checkpoint takes {needed / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free where {run} is; free "
-            f"some space."
+            f"A checkpoint takes {one / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free where {run} is; free some "
+            f"space."
         )
+    if free < missing * one:
+        return (
+            f"{missing} checkpoints take {missing * one / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free where "
+            f"{run} is; free some space, or set output.keep=1."
+        )
+    return ""
 
 
 def find_checkpoint(run: Path) -> Path | None:

@@ -22,7 +22,7 @@ GRACE = 3.0  # seconds after the first signal in which others are taken for the 
 
 def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, float]:
     """Train with a progress bar; the last losses come back. A signal finishes the step, saves, and ends it."""
-    from cyclegan_edge.train.checkpoint import require_space
+    from cyclegan_edge.train.checkpoint import check_space
     from cyclegan_edge.train.loop import choose_device, choose_execution, fit
 
     config = run.config
@@ -32,7 +32,8 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
         f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{_describe(device)}: {config.size} px, "
         f"{config.generator.kind} of width {config.generator.width}; {execution}."
     )
-    require_space(run.folder, config)
+    if sentence := check_space(run.folder, config):
+        warn(sentence)
     data = _open(run)
     losses: dict[str, float] = {}
     last: Progress | None = None
