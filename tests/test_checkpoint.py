@@ -111,7 +111,7 @@ def test_a_checkpoint_with_settings_that_were_retired_since_still_loads(tmp_path
     path = save_checkpoint(tmp_path, small(), new_state(small(), CPU))
     content = torch.load(path, weights_only=True)
     content["config"]["objective"]["penalty_weight"] = 10.0
-    content["config"]["speed"] |= {"accumulate": 2, "fused": False}
+    content["config"]["speed"] |= {"fused": False}
     content["config"]["discriminator"]["kind"] = "patch"
     torch.save(content, path)
 

@@ -26,6 +26,7 @@ WAYS: dict[str, tuple[ExecutionConfig, float]] = {  # and how far its gradients 
     "batched": (replace(PLAIN, batched=True), 1e-4),
     "channels_last": (replace(PLAIN, channels_last="on"), 1e-4),
     "checkpointing": (replace(PLAIN, checkpointing="on"), 1e-6),
+    "in parts": (replace(PLAIN, accumulate=2), 1e-4),
     "bf16": (replace(PLAIN, precision="bf16", batched=True), 0.6),  # 8 bits of mantissa: 0.19 to 0.45 in 26 draws
 }
 
@@ -104,6 +105,7 @@ def test_checkpointing_keeps_fewer_activations() -> None:
         (ExecutionConfig(cuda_graphs="on"), "speed.cuda_graphs.* CUDA device"),
         (ExecutionConfig(precision="fp16"), "fp16.* CUDA device.* bf16"),
         (ExecutionConfig(precision="tf32"), "tf32.* CUDA device.* bf16"),
+        (ExecutionConfig(accumulate=3), "accumulate is 3.* 2 pairs"),
     ],
 )
 def test_what_the_device_cannot_do_is_refused(config: ExecutionConfig, facts: str) -> None:
@@ -113,9 +115,9 @@ def test_what_the_device_cannot_do_is_refused(config: ExecutionConfig, facts: st
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cpu_takes_both_its_precisions_and_names_them(precision: TrainPrecision) -> None:
-    speed = resolve(ExecutionConfig(precision=precision), CPU, size=512, batch=4)
+    speed = resolve(ExecutionConfig(precision=precision, accumulate=2), CPU, size=512, batch=4)
 
-    assert str(speed) == f"{precision}, checkpointing"
+    assert str(speed) == f"{precision}, checkpointing, accumulate 2"
     assert isinstance(speed, Execution)
 
 

@@ -17,7 +17,7 @@ from cyclegan_edge.train.schedule import ScheduleConfig
 Preset = Literal["paper", "short-side"]
 
 RETIRED = (  # settings of older checkpoints
-    *("discriminator.kind", "objective.penalty_weight", "pictures.cache", "speed.accumulate", "speed.fused"),
+    *("discriminator.kind", "objective.penalty_weight", "pictures.cache", "speed.fused"),
     *("schedule.drop_epochs", "schedule.drop_factor"),
     *("schedule.plateau_epochs", "schedule.plateau_factor", "schedule.plateau_threshold"),
 )

@@ -2,7 +2,7 @@
 
 resolve          turns every "auto" into what suits the device, so that a run can print it and a benchmark name it
 prepare_network  memory layout, norms, checkpointing and torch.compile of one network
-Executor         runs a forward pass of step.py with its backward pass: autocast, CUDA graph, DDP
+Executor         runs a forward pass of step.py with its backward pass: autocast, CUDA graph, accumulation, DDP
 """
 
 import shutil
@@ -37,6 +37,11 @@ class ExecutionConfig:
     compile: Switch = "auto"  # torch.compile of the networks. auto: on CUDA, where Triton can run
     cuda_graphs: Switch = "auto"  # capture both passes and replay them. auto: on CUDA, up to batch 4
     checkpointing: Switch = "auto"  # compute activations again instead of keeping them. auto: from 512 px on
+    accumulate: int = 1  # parts that a batch is computed in, one after the other; less memory, the same result
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ConfigError(f"speed.accumulate is {self.accumulate}, expected at least 1.")
 
 
 PLAIN = ExecutionConfig(
@@ -59,6 +64,7 @@ class Execution:
     compile: bool
     cuda_graphs: bool
     checkpointing: bool
+    accumulate: int
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Inside, convolutions compute in half precision if `precision` says so."""
@@ -67,7 +73,8 @@ class Execution:
 
     def __str__(self) -> str:
         switches = ("channels_last", "compile", "cuda_graphs", "checkpointing")
-        return ", ".join([self.precision, *(name for name in switches if getattr(self, name))])
+        parts = [f"accumulate {self.accumulate}"] if self.accumulate > 1 else []
+        return ", ".join([self.precision, *(name for name in switches if getattr(self, name)), *parts])
 
 
 def resolve(config: ExecutionConfig, device: torch.device, *, size: int, batch: int, world_size: int = 1) -> Execution:
@@ -80,12 +87,17 @@ def resolve(config: ExecutionConfig, device: torch.device, *, size: int, batch: 
     reasons = {  # why a graph cannot be captured
         "it needs a CUDA device": not cuda,
         "several processes exchange gradients in between": world_size > 1,
+        "a batch in parts adds gradients up": config.accumulate > 1,
         "checkpointing decides at every step what to recompute": checkpointing,
         "precision fp16 may skip steps": config.precision == "fp16",
     }
     hindrances = [reason for reason, applies in reasons.items() if applies]
     if config.cuda_graphs == "on" and hindrances:
         raise ConfigError(f"speed.cuda_graphs is 'on', but {hindrances[0]}; set it to 'auto' or 'off'.")
+    if batch % config.accumulate:
+        raise ConfigError(
+            f"speed.accumulate is {config.accumulate}, but {batch} pairs cannot be cut into so many equal parts."
+        )
     return Execution(
         precision=_precision(config.precision, device),
         batched=config.batched,
@@ -93,6 +105,7 @@ def resolve(config: ExecutionConfig, device: torch.device, *, size: int, batch: 
         compile=_on(config.compile, auto=cuda and _can_compile()),
         cuda_graphs=_on(config.cuda_graphs, auto=not hindrances and batch <= 4),
         checkpointing=checkpointing,
+        accumulate=config.accumulate,
     )
 
 
@@ -162,18 +175,32 @@ class Executor(Generic[Result]):
         self._run = graphed or self._forward_backward
 
     def __call__(self, *batches: Tensor) -> Result:
-        """The result without gradient, in float32; a CUDA graph overwrites it in the next call."""
+        """The result without gradient, in float32: losses averaged over the parts of the batch, pictures joined.
+
+        A CUDA graph overwrites it in the next call.
+        """
         if not self._execution.cuda_graphs:  # a graph overwrites the gradients of its last replay
             self._optimiser.zero_grad(set_to_none=True)
-        return self._run(*batches)
+        *parts, last = zip(*(batch.chunk(self._execution.accumulate) for batch in batches), strict=True)
+        if not parts:
+            return self._run(*last)
+        with self._without_gradient_exchange():
+            results = [self._run(*part) for part in parts]
+        columns = zip(*results, self._run(*last), strict=True)
+        merged = (torch.stack(values).mean() if values[0].ndim == 0 else torch.cat(values) for values in columns)
+        return type(results[0])(*merged)
 
     def _forward_backward(self, *inputs: Tensor) -> Result:
         if self._execution.channels_last:
             inputs = tuple(one.to(memory_format=torch.channels_last) for one in inputs)
         with self._execution.autocast(self._device):
             result: Result = self._module(*inputs)
-        self._scaler.scale(result.total).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(result.total / self._execution.accumulate).backward()  # type: ignore[no-untyped-call]
         return type(result)(*(value.detach().float() for value in result))
+
+    def _without_gradient_exchange(self) -> AbstractContextManager[Any]:
+        """Inside, gradients of several processes add up locally; the next backward pass outside exchanges them."""
+        return self._module.no_sync() if isinstance(self._module, DistributedDataParallel) else nullcontext()
 
 
 def _distributed(module: nn.Module, device: torch.device) -> DistributedDataParallel:
