@@ -18,7 +18,20 @@ def write_file(path: Path, content: str | bytes) -> None:
         with atomic_file(path) as partial:
             partial.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.") from error
+        raise _refused(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise SinkError before anything slow is done for `path`, which could not be written after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> SinkError:
+    return SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app, console, main
+from cyclegan_edge.errors import SinkError
 
 TINY = [
     *("--size", "32"),
@@ -231,3 +232,38 @@ def test_names_in_brackets_or_of_other_bytes_are_printed_whole_whatever_the_term
     assert all("ken[final].png" in said for said in (trained, checked, packed))
     assert "4 pictures of A and 4 of B" in packed
     assert "--source" in helped
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("of numpy"), RuntimeError("CUDA out of memory. Tried to"), RuntimeError()]
+)
+def test_too_little_memory_is_a_sentence_and_another_error_is_not(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("cyclegan_edge.cli.app", fail)
+
+    with pytest.raises((SystemExit, RuntimeError)) as end:
+        main()
+
+    known = bool(str(error))
+    assert (end.type is SystemExit) == known
+    assert ("error: There is not enough memory" in capsys.readouterr().err) == known
+
+
+@pytest.mark.parametrize("arguments", [("data", "check", "scenes", "--json"), ("evaluate", "--out")])
+def test_where_nothing_can_be_written_no_picture_is_read(
+    place: Path, trained: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a picture was read")
+
+    assert trained
+    monkeypatch.setattr("cyclegan_edge.train.data.check._measure", read)
+    monkeypatch.setattr("cyclegan_edge.train.evaluate.quality.read_image", read)
+    (place / "file").touch()
+
+    with pytest.raises(SinkError, match=r"file/figures.json cannot be written \((Not a directory|File exists)\)"):
+        typed(*arguments, str(place / "file" / "figures.json"), folder=place)

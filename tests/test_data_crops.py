@@ -42,8 +42,9 @@ def test_a_picture_too_small_for_its_crop_is_enlarged(mode: Mode) -> None:
 @pytest.mark.parametrize(
     ("mode", "shape", "facts"),
     [
-        ("scale_width", (65535, 1), r"1x65535 px.*scale_width makes 72x4718520, more than 16.8 megapixels"),
-        ("scale_short_side", (1, 65535), r"65535x1 px.*makes 4718520x72, more than"),
+        ("scale_width", (65535, 1), r"1x65535 px.*scale_width makes 72x4718520, more than 16 times as long as wide"),
+        ("scale_short_side", (1, 65535), r"65535x1 px.*makes 4718520x72, more than 16 times"),
+        ("scale_short_side", (10, 170), r"170x10 px.*makes 1224x72, more than 16 times"),
         ("none", (8192, 4096), r"makes 4096x8192, more than"),
         ("none", (1, 1), r"makes 4x4, less than 32 px a side"),
         ("short_side_and_crop", (65535, 1), r"makes 72x4718520, more than 1048576 px a side"),

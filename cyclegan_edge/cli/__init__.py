@@ -1,6 +1,7 @@
 """The command `cyclegan-edge`. Each command lives in its own file; `main` is the one place where errors become text."""
 
 import io
+import re
 import sys
 import warnings
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from cyclegan_edge.cli.train import train
 from cyclegan_edge.cli.translate import translate
 from cyclegan_edge.cli.verify import verify
 from cyclegan_edge.cli.webcam import webcam
-from cyclegan_edge.errors import CycleGanEdgeError
+from cyclegan_edge.errors import CycleGanEdgeError, first_line
 
 EXTRAS = {  # package -> the extra that brings it
     "av": "video",
@@ -86,10 +87,21 @@ def main() -> None:
         app()
     except CycleGanEdgeError as error:
         _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(
+            f"There is not enough memory ({first_line(error)}); choose a smaller size or batch, or end other programs."
+        )
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         _fail(f"This command needs {error.name}; add it with `pip install 'cyclegan-edge[{EXTRAS[error.name]}]'`.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch raises RuntimeErrors, on a GPU a class of them, on the CPU one about its allocator."""
+    return isinstance(error, MemoryError) or bool(re.search(r"out of memory|can't allocate memory", str(error)))
 
 
 def _fail(sentence: str) -> NoReturn:

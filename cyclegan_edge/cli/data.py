@@ -38,9 +38,12 @@ def check(
 
     The exit code is 1 when something should be fixed.
     """
+    from cyclegan_edge.files import check_writable
     from cyclegan_edge.train.data.check import check as look
     from cyclegan_edge.train.data.check import write_json
 
+    if json:
+        check_writable(json)
     with counting("reading") as on_progress:
         found = look(folder, domains=domains, size=size, workers=_cores(), on_progress=on_progress)
     console.print(_table(found))

@@ -41,6 +41,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure SOURCE on test pictures: FID, KID, the cycle, and PSNR and SSIM where the truth is known."""
+    from cyclegan_edge.files import check_writable
     from cyclegan_edge.train.evaluate.candidates import open_candidate
     from cyclegan_edge.train.evaluate.evaluation import evaluate as measure
     from cyclegan_edge.train.evaluate.evaluation import feature_network, write_evaluation
@@ -58,10 +59,11 @@ def evaluate(
         f"Evaluating [bold]{escape(model.path)}[/bold], direction {model.direction}, with {model.engine} on "
         f"{model.device}: {len(sets.sources)} pictures at {sets.size} px."
     )
+    path = out or candidate.stored_at
+    check_writable(path)
     network = feature_network(features, size=sets.size)
     with counting("pictures") as on_progress:
         evaluation = measure(candidate, sets, features=network, on_progress=on_progress)
-    path = out or candidate.stored_at
     write_evaluation(path, evaluation)
     _print(evaluation)
     console.print(f"\nThe figures and their protocol are in [bold]{escape(str(path))}[/bold].")

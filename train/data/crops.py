@@ -22,6 +22,7 @@ Mode = Literal[
 
 MAX_LOAD_SIZE = 1 << 15  # px
 MAX_SCALED = 1 << 20  # px, side of a picture that a crop is cut from; only the crop is computed
+MAX_ASPECT = 16  # of a picture that is scaled by one side and trained on whole
 MAX_WHOLE = (
     1 << 24
 )  # px, of a picture that is trained on whole: 0.2 GB as the networks' input, and many times that in them
@@ -96,7 +97,9 @@ class Crops:
         full = self._scaled(height, width)
         whole = not self.pictures.crops
         wrong = ""
-        if max(full) > MAX_SCALED or (whole and full[0] * full[1] > MAX_WHOLE):
+        if whole and self.pictures.mode != "none" and max(full) > MAX_ASPECT * min(full):
+            wrong = f"more than {MAX_ASPECT} times as long as wide"
+        elif max(full) > MAX_SCALED or (whole and full[0] * full[1] > MAX_WHOLE):
             wrong = f"more than {f'{MAX_WHOLE / 1e6:.1f} megapixels' if whole else f'{MAX_SCALED} px a side'}"
         elif whole and min(full) < self.smallest:
             wrong = f"less than {self.smallest} px a side"
