@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cyclegan_edge.cli import app
+from cyclegan_edge.errors import TrainError
 from cyclegan_edge.images import list_images
+from cyclegan_edge.train.runs import hold
 
 
 def test_the_demo_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +28,10 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert numbers["video"]["frames"] == 4
     assert numbers["quality"]["pictures"] == numbers["parity"]["images"] == 2
     assert f"{numbers['quality']['psnr_translated_db']:.1f} dB" in result.output
+
+
+def test_a_demo_that_trains_is_not_replaced_by_another(tmp_path: Path) -> None:
+    with hold(tmp_path / "run", new=True), pytest.raises(TrainError, match="Another process is training in"):
+        CliRunner().invoke(app, ["demo", "--out", str(tmp_path)], catch_exceptions=False)
+
+    assert tmp_path.is_dir()

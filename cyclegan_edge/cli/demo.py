@@ -39,7 +39,7 @@ def demo(
     from cyclegan_edge.train.checkpoint import find_checkpoint
     from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
     from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
-    from cyclegan_edge.train.runs import Run
+    from cyclegan_edge.train.runs import Run, hold
     from cyclegan_edge.train.schedule import ScheduleConfig
     from cyclegan_edge.translator import Translator
 
@@ -59,7 +59,8 @@ def demo(
         schedule=ScheduleConfig(steps=steps),
         output=OutputConfig(save_every=500),
     )
-    losses = show_training(Run(folder=out / "run", config=config))
+    with hold(out / "run", new=False) as folder:
+        losses = show_training(Run(folder=folder, config=config))
     console.rule("3 of 4: export, summer to winter")
     checkpoint = find_checkpoint(out / "run")
     assert checkpoint is not None  # the run has just ended well
@@ -91,7 +92,10 @@ def _clear(out: Path) -> None:
     known = {"scenes", "run", "model", "before-after.png", "video.mp4", NUMBERS}
     if strange := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise ConfigError(f"{out} holds {strange[0]}, which is no part of a demo; name another folder with --out.")
-    shutil.rmtree(out)
+    from cyclegan_edge.train.runs import hold
+
+    with hold(out / "run", new=False):  # unless another demo trains there
+        shutil.rmtree(out)
 
 
 def _compare(scenes: Path, translator: "Translator", picture: Path) -> dict[str, float]:
