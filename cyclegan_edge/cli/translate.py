@@ -71,7 +71,7 @@ def translate(
     translator = Translator.load(model, engine=engine, precision=precision, fit=fit, size=size)
     for remark in translator.remarks:
         console.print(remark, markup=False)
-    console.print(f"Translating with [bold]{translator.name}[/bold] on {translator.device}.")
+    console.print(f"Translating with [bold]{escape(translator.name)}[/bold] on {escape(translator.device)}.")
     videos = [job for job in jobs if job.source.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [job for job in jobs if job.source.suffix.lower() not in VIDEO_SUFFIXES]
     if videos and not has_av():
@@ -94,7 +94,7 @@ def translate(
         raise DataError(f"None of the {len(jobs)} files could be translated; the reasons are above.")
     console.print(
         f"{translated} of {len(jobs)} files translated, {len(jobs) - translated - failed} were done before, "
-        f"{failed} failed; see [bold]{out}[/bold]."
+        f"{failed} failed; see [bold]{escape(str(out))}[/bold]."
     )
 
 
