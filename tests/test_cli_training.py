@@ -12,22 +12,33 @@ from pathlib import Path
 
 import pytest
 
-from cyclegan_edge.cli.training import stop_on_signal
+
+def run_alone(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own: a signal concerns everything that a process holds, all libraries included."""
+    program = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_that_come_together_are_one_request(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+    script = """
+import signal, sys
+from cyclegan_edge.cli.training import stop_on_signal
+number = int(sys.argv[1])
+before = signal.getsignal(number)
+with stop_on_signal() as stop:
+    assert not stop
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    signal.raise_signal(signal.SIGINT)
+    assert stop == [number]
+assert signal.getsignal(number) is before
+print("went on")
+"""
 
-    with stop_on_signal() as stop:
-        asked_before = bool(stop)
-        signal.raise_signal(number)
-        signal.raise_signal(number)
-        signal.raise_signal(signal.SIGINT)
-        asked = bool(stop)
+    ended = run_alone(script, number.value)
 
-    assert (asked_before, asked) == (False, True)
-    assert signal.getsignal(number) is before
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["went on"]), ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -42,23 +53,24 @@ with training.stop_on_signal():
     print("still here")
 """
 
-    ended = subprocess.run(
-        [sys.executable, "-c", script, str(number.value)], capture_output=True, text=True, check=False
-    )
+    ended = run_alone(script, number.value)
 
     assert ended.returncode == -number
     assert "without saving" in ended.stdout
     assert "still here" not in ended.stdout
 
 
-def test_the_word_of_nohup_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_on_signal() as stop:
-            signal.raise_signal(signal.SIGHUP)
-            assert not stop
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_the_word_of_nohup_is_kept() -> None:
+    script = """
+import signal
+from cyclegan_edge.cli.training import stop_on_signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with stop_on_signal() as stop:
+    signal.raise_signal(signal.SIGHUP)
+    assert not stop
+"""
+
+    assert run_alone(script).returncode == 0
 
 
 @pytest.mark.parametrize("lost", ["terminal", "pipe"])
