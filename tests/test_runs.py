@@ -239,7 +239,6 @@ def test_a_picture_that_scaling_would_blow_up_is_named_before_any_memory_is_take
 
 
 def test_shards_are_opened_where_the_data_are_shards(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
     from cyclegan_edge.train.data.pack import pack
 
     pack(tiny_checkpoint.parents[3] / "scenes", tmp_path / "shards")
