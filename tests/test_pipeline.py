@@ -206,7 +206,7 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on() -> None:
 
 def test_the_last_sink_that_fails_ends_it_with_its_error() -> None:
     with pytest.raises(SinkError, match="only is full"):
-        run(Pipeline(Numbered(range(1000)), [Kept("only", fails_at=0)]))  # later ones may all be dropped
+        run(Pipeline(Numbered(range(1000)), [Kept("only", fails_at=1)]))  # later ones may all be dropped
 
 
 def test_a_sink_that_fails_on_a_file_ends_it() -> None:
