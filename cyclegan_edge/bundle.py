@@ -223,7 +223,11 @@ def read_bundle(folder: str | Path) -> Bundle:
         ) from error
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{folder} is no exported model: it has no {MANIFEST}; make one with `cyclegan-edge export`.")
+        source = folder if folder.is_file() or (folder / "checkpoints").is_dir() else ""
+        raise BundleError(
+            f"{folder} is no exported model: it has no {MANIFEST}; "
+            f"{'export it first' if source else 'make one'} with `{f'cyclegan-edge export {source}'.strip()}`."
+        )
     content = _read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BundleError(f"{path} {_of_another_schema(content)}.")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,18 @@ def test_json_that_is_no_object_and_a_large_file_are_refused(tiny_bundle: Path) 
     (tiny_bundle / MANIFEST).write_text(" " * (1 << 20) + "{}")
     with pytest.raises(BundleError, match="expected at most 1048576; it is no manifest"):
         read_bundle(tiny_bundle)
+
+
+@pytest.mark.parametrize("kind", ["run", "weights"])
+def test_what_can_be_exported_is_answered_with_the_command(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / ("horse2zebra" if kind == "run" else "latest_net_G.pth")
+    if kind == "run":
+        (source / "checkpoints").mkdir(parents=True)
+    else:
+        source.touch()
+
+    with pytest.raises(BundleError, match=rf"export it first with `cyclegan-edge export {re.escape(str(source))}`"):
+        read_bundle(source)
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
