@@ -18,7 +18,7 @@ from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import Pipelined, run_many
 from cyclegan_edge.backends.cuda import Cuda
 from cyclegan_edge.backends.tensorrt.explain import explain
-from cyclegan_edge.backends.tensorrt.library import AMPERE_AND_NEWER, RTX, this_device, this_platform
+from cyclegan_edge.backends.tensorrt.library import AMPERE_AND_NEWER, RTX, load, this_device, this_platform
 from cyclegan_edge.backends.tensorrt.rtx import cache_file
 from cyclegan_edge.backends.tensorrt.run import IN_FLIGHT, TensorrtBackend
 from cyclegan_edge.bundle import Artifact, Bundle, Targets
@@ -378,3 +378,12 @@ def test_a_portable_rtx_engine_runs_on_ampere_and_newer(
     monkeypatch.setattr(Cuda, "compute_capability", lambda cuda: here)
 
     TensorrtBackend(portable_engine(engine_bundle), edition=RTX)
+
+
+def test_an_rtx_edition_that_is_too_old_is_refused_with_the_command(rtx: Any) -> None:
+    rtx.module.__version__ = "1.4.0.76"  # which does not know compute capability 12.1
+
+    with pytest.raises(
+        EngineError, match=r"1\.4\.0\.76 is too old, expected 1\.6 .*--upgrade 'cyclegan-edge\[tensorrt-rtx\]'"
+    ):
+        load(RTX)

@@ -42,7 +42,7 @@ class Edition:
 
 
 TENSORRT = Edition(name="tensorrt", module="tensorrt", title="TensorRT", oldest=(10, 3), portable=False)  # JetPack 6.1
-RTX = Edition(name="tensorrt-rtx", module="tensorrt_rtx", title="TensorRT for RTX", oldest=(1, 4), portable=True)
+RTX = Edition(name="tensorrt-rtx", module="tensorrt_rtx", title="TensorRT for RTX", oldest=(1, 6), portable=True)
 EDITIONS: dict[EditionName, Edition] = {edition.name: edition for edition in (TENSORRT, RTX)}
 
 COMPUTE_CAPABILITIES = {  # that TensorRT for RTX builds for, and its names for them
