@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyclegan_edge.files import sync
+
 _COMMITTED = ".committed"
 _STAGE = ".partial"  # suffix
 
@@ -67,11 +69,11 @@ def commit(stage: Path) -> None:
     """
     folder = stage.parent
     for path in stage.iterdir():
-        _sync(path)
-    _sync(stage)
+        sync(path)
+    sync(stage)
     stage.rename(folder / _COMMITTED)
-    _sync(folder)
-    _sync(folder.parent)  # `folder` itself may be new
+    sync(folder)
+    sync(folder.parent)  # `folder` itself may be new
     _move_committed(folder)
 
 
@@ -102,9 +104,9 @@ def _move_committed(folder: Path) -> None:
         return
     for path in committed.iterdir():
         path.replace(folder / path.name)
-    _sync(folder)
+    sync(folder)
     committed.rmdir()
-    _sync(folder)
+    sync(folder)
 
 
 def _try_lock(handle: int) -> bool:
@@ -120,11 +122,3 @@ def is_still(folder: Path, handle: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), folder.stat())
     return False
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

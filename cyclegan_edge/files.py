@@ -45,10 +45,9 @@ def atomic_file(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.stem}.{writer}.partial{target.suffix}")
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(partial)
         partial.replace(target)
-        _sync_folder(target.parent)
+        sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -68,7 +67,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(old)
         partial.rename(target)
-        _sync_folder(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -94,8 +93,9 @@ def newest(folder: Path, marker: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return once a file, or the names in a folder, are on the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
