@@ -15,11 +15,12 @@ from pathlib import Path
 from machine import cpu_name, table, versions
 
 from cyclegan_edge.backends import open_backend
+from cyclegan_edge.bounds import BOUNDS, Pair, pairs_of
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.export.config import ExportConfig
-from cyclegan_edge.export.parity import BOUNDS, Pair, Verdict, compare, load_pictures, pairs_of
+from cyclegan_edge.export.parity import Verdict, compare, load_pictures
 from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import list_images

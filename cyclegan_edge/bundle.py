@@ -45,7 +45,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """How far from float32 PyTorch an artifact may be; the values are in `cyclegan_edge.export.parity`."""
+    """How far from float32 PyTorch an artifact may be; the values are in `cyclegan_edge.bounds`."""
 
     max_levels: int  # largest difference of any value, of 255
     least_psnr_db: float

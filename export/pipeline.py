@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cyclegan_edge.bounds import BOUNDS, Pair, pairs_of
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Part, Reference, read_bundle, write_manifest
 from cyclegan_edge.commit import commit, locked, open_stage, remove_dead_stages
 from cyclegan_edge.contract import Picture
@@ -26,15 +27,12 @@ from cyclegan_edge.errors import BundleError, DataError, EngineError, ExportErro
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.formats import Target
 from cyclegan_edge.export.parity import (
-    BOUNDS,
     OnVerdict,
-    Pair,
     Verdict,
     compare,
     fallback_pairs,
     load_pictures,
     open_artifact,
-    pairs_of,
     raise_failed,
     render_pictures,
 )

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from cyclegan_edge.backends import ENGINES
 from cyclegan_edge.backends.base import EngineName, format_of
+from cyclegan_edge.bounds import BOUNDS, Pair, reference_pairs
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ExportError
-from cyclegan_edge.export.parity import BOUNDS, Outcome, Pair, Verdict, compare, open_artifact, reference_pairs
+from cyclegan_edge.export.parity import Outcome, Verdict, compare, open_artifact
 
 
 def verify_bundle(

@@ -15,10 +15,10 @@ from cyclegan_edge.backends import onnxruntime as onnxruntime_backend
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.backends.tensorrt.library import this_device
+from cyclegan_edge.bounds import BOUNDS, measure, pairs_of
 from cyclegan_edge.bundle import MANIFEST, Artifact, read_bundle
 from cyclegan_edge.contract import Precision, Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
-from cyclegan_edge.export.parity import BOUNDS, measure, pairs_of
 from cyclegan_edge.files import sha256
 
 CPU_ENGINES: list[EngineName] = ["onnxruntime", "openvino"]

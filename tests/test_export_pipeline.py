@@ -11,20 +11,13 @@ import pytest
 import torch
 
 from cyclegan_edge.backends.onnxruntime import OnnxRuntimeBackend
+from cyclegan_edge.bounds import Pair, pairs_of, reference_pairs
 from cyclegan_edge.bundle import MANIFEST, Artifact, Bundle, read_bundle
 from cyclegan_edge.contract import GraphPrecision, Translate
 from cyclegan_edge.errors import BundleError, CheckpointError, DataError, EngineError, ExportError
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.formats import Make, Target
-from cyclegan_edge.export.parity import (
-    Pair,
-    Verdict,
-    load_pictures,
-    pairs_of,
-    raise_failed,
-    reference_pairs,
-    render_pictures,
-)
+from cyclegan_edge.export.parity import Verdict, load_pictures, raise_failed, render_pictures
 from cyclegan_edge.export.pipeline import add_to_bundle, export_checkpoint, stage_and_check, write_bundle
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.files import sha256

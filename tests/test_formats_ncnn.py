@@ -10,11 +10,11 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from cyclegan_edge.bounds import BOUNDS
 from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError, ExportError
-from cyclegan_edge.export.parity import BOUNDS
 from cyclegan_edge.export.pipeline import add_to_bundle
 from cyclegan_edge.files import sha256
 from cyclegan_edge.train.evaluate.picture_generator import translate_with

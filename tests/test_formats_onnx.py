@@ -19,6 +19,7 @@ from torch import nn
 
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import EngineName
+from cyclegan_edge.bounds import BOUNDS, pairs_of
 from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.contract import TENSORS, GraphPrecision
 from cyclegan_edge.errors import BundleError, ConfigError, ExportError
@@ -32,7 +33,7 @@ from cyclegan_edge.export.formats.onnx import (
     picture_generator,
     write_onnx,
 )
-from cyclegan_edge.export.parity import BOUNDS, ort_runner, pairs_of, render_pictures
+from cyclegan_edge.export.parity import ort_runner, render_pictures
 from cyclegan_edge.export.pipeline import add_to_bundle, export_checkpoint
 from cyclegan_edge.export.verify_bundle import verify_bundle
 from cyclegan_edge.export.weights.generators import (

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from cyclegan_edge.bounds import BOUNDS, Pair, measure, pairs_of
 from cyclegan_edge.bundle import Bound
 from cyclegan_edge.contract import Picture
 from cyclegan_edge.errors import ExportError
-from cyclegan_edge.export.parity import BOUNDS, Pair, compare, measure, pairs_of, raise_failed
+from cyclegan_edge.export.parity import compare, raise_failed
 
 GREY = np.full((11, 11, 3), 100, np.uint8)  # one window of SSIM
 LOOSE = Bound(max_levels=255, least_psnr_db=0.0, least_ssim=-1.0)

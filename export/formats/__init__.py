@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclegan_edge.bounds import Pair
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import GraphPrecision
-from cyclegan_edge.export.parity import Pair
 
 Make = Callable[[Bundle, Path], Artifact]  # from what the bundle holds, into this folder
 

@@ -29,12 +29,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from cyclegan_edge.bounds import Pair, pairs_of
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import MIN_SIDE, MULTIPLE, TENSORS, GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError, ExportError, first_line
 from cyclegan_edge.export.config import ExportConfig
 from cyclegan_edge.export.formats import Target
-from cyclegan_edge.export.parity import Pair, pairs_of
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.geometry import MAX_PIXELS
 from cyclegan_edge.preprocess import resize

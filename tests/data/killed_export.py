@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from cyclegan_edge.bounds import pairs_of
 from cyclegan_edge.bundle import Artifact, Bundle, Manifest, Source, read_bundle
 from cyclegan_edge.contract import Batch, GraphPrecision
 from cyclegan_edge.errors import BundleError
 from cyclegan_edge.export import parity
 from cyclegan_edge.export.formats import Target
-from cyclegan_edge.export.parity import pairs_of, raise_failed
+from cyclegan_edge.export.parity import raise_failed
 from cyclegan_edge.export.pipeline import add_to_bundle, write_bundle
 from cyclegan_edge.export.verify_bundle import verify_bundle
 from cyclegan_edge.files import sha256
