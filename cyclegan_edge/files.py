@@ -1,6 +1,7 @@
 """Files and folders written whole or not at all, and the hashes that prove it."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cyclegan_edge.errors import SinkError
+
+_PARTIAL_STEM = 32  # characters
+_REFUSES_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -30,6 +34,11 @@ def check_writable(path: Path) -> None:
         raise _refused(path, error) from error
 
 
+def refuses_all(error: SinkError) -> bool:
+    """Whether what kept one file from being written keeps every other: a full or read-only disk."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _REFUSES_ALL
+
+
 def _refused(path: Path, error: OSError) -> SinkError:
     return SinkError(f"{path} cannot be written ({error.strerror}); check the folder and the free space.")
 
@@ -42,7 +51,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = secrets.token_hex(4)  # two must not write into one file, also not from machines that share a disk
-    partial = target.with_name(f".{target.stem}.{writer}.partial{target.suffix}")
+    short = target.stem[:_PARTIAL_STEM]  # a name may be 255 bytes long, and the partial one must be no longer
+    partial = target.with_name(f".{short}.{writer}.partial{target.suffix}")
     try:
         yield partial
         sync(partial)
@@ -59,7 +69,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     The old `target` is moved aside first and removed last, so one whole version exists at every moment.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:_PARTIAL_STEM]}.", suffix=".partial", dir=target.parent))
     partial.chmod(0o755)  # mkdtemp makes it private
     old = partial.with_suffix(".old")
     try:

@@ -6,8 +6,9 @@
     clip.mov            -> OUT/clip.mp4      a name that is taken becomes clip-2.mp4
 
 A result's name depends on the listing alone, never on the share or on what is done, so machines that share a disk agree
-on it. A result carries the modification time of its source, set once it is whole; without a result of that time, it is
-made. That needs no clock that machines share, and no list that two of them could write at once.
+on it. A result carries the version of its source as its modification time, set once it is whole: the second in which
+the source was changed, and in place of its nanoseconds a hash of them and of its size. Without a result of that time,
+it is made. That needs no clock that machines share, and no list that two of them could write at once.
 
 Nothing in OUT says which model made it: give every model a folder of its own.
 """
@@ -27,7 +28,7 @@ from cyclegan_edge.images import SUFFIXES, WRITABLE
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
 _WANTED = SUFFIXES | VIDEO_SUFFIXES
-_MTIME_STEP = 2.0  # s: FAT keeps every second second
+_STEPS = (1, 100, 1000, 10_000_000, 1_000_000_000, 2_000_000_000)  # ns between the times that file systems keep
 
 
 class Job(NamedTuple):
@@ -47,14 +48,15 @@ class Job(NamedTuple):
     def is_done(self) -> bool:
         """Whether the result is there and was made from the source as it is now."""
         try:
-            return abs(os.stat(self.result).st_mtime - os.stat(self.file).st_mtime) < _MTIME_STEP
+            kept, version = os.stat(self.result).st_mtime_ns, _version(os.stat(self.file))
         except OSError:
             return False
+        return any(kept == version - version % step for step in _STEPS)
 
     def version(self) -> int:
-        """The source's modification time in ns, to be taken before it is read. Raises SourceError."""
+        """What `mark_done` is given, to be taken before the source is read. Raises SourceError."""
         try:
-            return os.stat(self.file).st_mtime_ns
+            return _version(os.stat(self.file))
         except OSError as error:
             raise SourceError(
                 f"{self.file} cannot be read ({error.strerror}); see whether it is still there."
@@ -66,6 +68,13 @@ class Job(NamedTuple):
             os.utime(self.result, ns=(version, version))
         except OSError as error:
             raise SinkError(f"{self.result} cannot be marked as done ({error.strerror}); check its folder.") from error
+
+
+def _version(source: os.stat_result) -> int:
+    """A time in ns that differs when the modification time or the size does."""
+    digest = hashlib.sha256(f"{source.st_mtime_ns} {source.st_size}".encode()).digest()
+    second = source.st_mtime_ns // 10**9
+    return second * 10**9 + int.from_bytes(digest[:8], "big") % 10**9
 
 
 class Share(NamedTuple):

@@ -41,11 +41,11 @@ def someone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return answers
 
 
-def run(*arguments: object) -> str:
+def run(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -274,7 +274,7 @@ def test_a_folder_goes_through_several_at_a_time_and_what_does_not_fit_is_named(
 
     monkeypatch.setattr(TensorrtBackend, "run", one_after_the_other)
 
-    said = run("translate", tiny_bundle, folder, "--fit", "native", "--out", tmp_path / "out")
+    said = run("translate", tiny_bundle, folder, "--fit", "native", "--out", tmp_path / "out", code=1)
 
     assert "Translating with tensorrt 10.3.0 fp16" in said
     results = sorted((tmp_path / "out").glob("*.png"))

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from cyclegan_edge.cli import app, main
 from cyclegan_edge.contract import Translate
+from cyclegan_edge.errors import SinkError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.metrics import psnr
 from cyclegan_edge.postprocess import resize_back
@@ -39,9 +41,9 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def translate(*arguments: object) -> str:
+def translate(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, ["translate", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -50,7 +52,7 @@ def test_a_folder_is_translated_and_unreadable_files_are_named(
 ) -> None:
     out = tmp_path / "out"
 
-    said = translate(tiny_bundle, pictures, "--out", out, "--fit", "native")
+    said = translate(tiny_bundle, pictures, "--out", out, "--fit", "native", code=1)
 
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
     np.testing.assert_array_equal(read_image(out / "a.png"), tiny_translated(read_image(pictures / "a.png")[None])[0])
@@ -66,7 +68,8 @@ def test_the_format_and_the_quality_of_pictures_can_be_chosen(
     tiny_bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:
     for quality in (30, 90):
-        translate(tiny_bundle, pictures, "--out", tmp_path / str(quality), "--format", "webp", "--quality", quality)
+        wanted = ("--format", "webp", "--quality", quality)
+        translate(tiny_bundle, pictures / "a.png", pictures / "b.jpg", "--out", tmp_path / str(quality), *wanted)
 
     small, large = (sorted((tmp_path / quality).iterdir()) for quality in ("30", "90"))
     assert [path.name for path in small] == ["a.webp", "b.webp"]
@@ -107,7 +110,7 @@ def test_without_pyav_it_is_said_what_a_video_loses(
 def test_a_cut_video_fails_alone(tiny_bundle: Path, video: Path, pictures: Path, tmp_path: Path) -> None:
     (video.parent / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
 
-    said = translate(tiny_bundle, video.parent, pictures / "a.png", "--out", tmp_path / "out")
+    said = translate(tiny_bundle, video.parent, pictures / "a.png", "--out", tmp_path / "out", code=1)
 
     assert "warning: failed, " in said
     assert "cut.mp4 holds no video" in said
@@ -130,6 +133,7 @@ def test_what_is_done_is_not_done_again_until_its_source_changes(
     tiny_bundle: Path, pictures: Path, video: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
+    (pictures / "c.png").unlink()
     translate(tiny_bundle, pictures, video, "--out", out)
     (out / "b.jpg").unlink()
     os.utime(pictures / "a.png", (1_000_000, 1_000_000))
@@ -137,9 +141,57 @@ def test_what_is_done_is_not_done_again_until_its_source_changes(
     again = translate(tiny_bundle, pictures, video, "--out", out)
     third = translate(tiny_bundle, pictures, video, "--out", out)
 
-    assert "2 of 4 files translated, 1 were done before, 1 failed" in again
-    assert "0 of 4 files translated, 3 were done before, 1 failed" in third
-    assert (out / "a.png").stat().st_mtime == 1_000_000
+    assert "2 of 3 files translated, 1 were done before, 0 failed" in again
+    assert "0 of 3 files translated, 3 were done before, 0 failed" in third
+    assert int((out / "a.png").stat().st_mtime) == 1_000_000
+
+
+def test_a_result_that_cannot_be_written_fails_alone(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    out, long = tmp_path / "out", "n" * 251
+    (pictures / "a.png").rename(pictures / f"{long}.png")
+    for name in ("c.png", "d.png"):
+        write_image(pictures / name, np.zeros((8, 8, 3), np.uint8))
+    (out / "d.webp").mkdir(parents=True)
+
+    same = translate(tiny_bundle, pictures, "--out", tmp_path / "same")
+    as_webp = translate(tiny_bundle, pictures, "--out", out, "--format", "webp", code=1)
+
+    assert "4 of 4 files translated, 0 were done before, 0 failed" in same
+    assert "2 of 4 files translated, 0 were done before, 2 failed" in as_webp
+    assert f"{long}.webp cannot be written (File name too long)" in as_webp
+    assert "d.webp cannot be written (Is a directory)" in as_webp
+
+
+def test_a_full_disk_ends_the_command(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    with pytest.raises(SinkError, match=r"a\.png cannot be written \(No space left on device\)"):
+        translate(tiny_bundle, pictures, "--out", tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SinkError, match="cannot be written"):
+        translate(tmp_path / "no model", pictures, "--out", tmp_path / "file")
+
+
+def test_a_name_that_is_not_utf_8_costs_no_other(tiny_bundle: Path, pictures: Path) -> None:
+    Path(os.fsdecode(os.fsencode(pictures) + b"/\xff[red].png")).write_bytes(b"no picture")
+    (pictures / "c.png").unlink()
+    command = [sys.executable, "-m", "cyclegan_edge", "translate", str(tiny_bundle), str(pictures), "--out", "out[/]"]
+    english = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in the locale en_US.UTF-8
+
+    done = subprocess.run(command, cwd=pictures, env=english, capture_output=True, text=True, check=False)
+
+    assert "\\udcff[red].png is damaged" in done.stdout
+    assert "2 of 3 files translated, 0 were done before, 1 failed; see out[/]." in done.stdout.replace("\n", " ")
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_shares_in_processes_of_their_own_make_everything_once(
@@ -171,7 +223,7 @@ def test_a_share_that_holds_no_file_is_no_error(tiny_bundle: Path, pictures: Pat
 def test_awkward_photographs_are_translated(
     tiny_bundle: Path, tiny_translated: Translate, test_data: Path, tmp_path: Path
 ) -> None:
-    said = translate(tiny_bundle, test_data / "photos", "--out", tmp_path / "out", "--size", 64)
+    said = translate(tiny_bundle, test_data / "photos", "--out", tmp_path / "out", "--size", 64, code=1)
 
     assert "18 of 20 files translated, 0 were done before, 2 failed" in said
     for result in sorted((tmp_path / "out").glob("[!.]*")):

@@ -158,6 +158,17 @@ def test_the_exit_code_says_whether_something_should_be_fixed(data: Path) -> Non
     assert "broken.png" in broken.output
 
 
+def test_brackets_in_names_are_printed_as_they_are(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "o[").mkdir()
+    odd = data.rename(tmp_path / "o[" / "]")  # what rich would take for the end of a style
+    (odd / "trainA" / "[final].png").write_bytes(b"no picture")
+
+    said = run(str(odd)).output.replace("\n", "")
+
+    assert f"{odd / 'trainA' / '[final].png'} is damaged" in said
+    assert f"cyclegan-edge data fix {odd}." in said
+
+
 def test_the_table_is_readable_in_80_columns(data: Path, rng: np.random.Generator) -> None:
     write_image(data / "testB" / "large.png", rng.integers(0, 256, (1080, 1920, 3), dtype=np.uint8))
 

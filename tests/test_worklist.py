@@ -131,6 +131,34 @@ def test_a_job_is_done_when_its_result_is_of_this_version_of_the_source(tmp_path
     assert not job.is_done()
 
 
+def test_a_source_replaced_within_the_same_second_is_not_done(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/a.png")
+    job = Job(str(tmp_path / "a.png"), str(tmp_path / "out" / "a.png"))
+    second = 1_000_000 * 10**9
+    os.utime(job.source, ns=(second, second + 5))
+    job.mark_done(job.version())
+
+    os.utime(job.source, ns=(second, second + 6))
+    assert not job.is_done()
+
+    os.utime(job.source, ns=(second, second + 5))
+    assert job.is_done()
+
+    job.source.write_text("of another size")
+    os.utime(job.source, ns=(second, second + 5))
+    assert not job.is_done()
+
+
+@pytest.mark.parametrize("step", [100, 10_000_000, 1_000_000_000, 2_000_000_000])
+def test_a_job_is_done_where_the_disk_keeps_coarser_times(step: int, tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/a.png")
+    job = Job(str(tmp_path / "a.png"), str(tmp_path / "out" / "a.png"))
+
+    job.mark_done(job.version() // step * step)
+
+    assert job.is_done()
+
+
 def test_a_file_that_went_away_is_a_sentence(tmp_path: Path) -> None:
     job = Job(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
 

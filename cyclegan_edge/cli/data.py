@@ -53,7 +53,9 @@ def check(
         write_json(found, json)
         console.print(f"All of it is in [bold]{escape(str(json))}[/bold].")
     if found.duplicates or found.leaks or any(folder.corrupt for folder in found.folders):
-        console.print(f"Damaged and double files are moved aside by [bold]cyclegan-edge data fix {folder}[/bold].")
+        console.print(
+            f"Damaged and double files are moved aside by [bold]cyclegan-edge data fix {escape(str(folder))}[/bold]."
+        )
     if found.problems or (strict and found.warnings):
         raise typer.Exit(1)
     console.print("Nothing needs fixing.")

@@ -80,7 +80,8 @@ def explain_engine_of(folder: Path, precision: Precision | None) -> None:
             raise
         console.print(kind_table(parsed_layers(bundle.path(graph), edition)))
         console.print(
-            f"As {edition.title} reads {graph.file}. What it fuses and each layer costs, a GPU shows: {error}"
+            f"As {edition.title} reads {graph.file}. What it fuses and each layer costs, a GPU shows: {error}",
+            markup=False,
         )
     else:
         console.print(
@@ -89,7 +90,8 @@ def explain_engine_of(folder: Path, precision: Precision | None) -> None:
     if graph is not None and (parity := graph.parity) is not None:
         console.print(
             f"Its graph, {graph.file}, is at most {parity.max_levels} of 255 levels and {parity.psnr_db:.1f} dB from "
-            f"PyTorch on {parity.images} pictures."
+            f"PyTorch on {parity.images} pictures.",
+            markup=False,
         )
 
 
@@ -115,7 +117,7 @@ def kind_table(layers: "tuple[Layer, ...]") -> Table:
     table = Table("kind", "in", "out", Column("layers", justify="right"), box=None, pad_edge=False)
     kinds = Counter((layer.kind, _types(layer.inputs), _types(layer.outputs)) for layer in layers)
     for (kind, inputs, outputs), count in kinds.most_common():
-        table.add_row(kind, inputs, outputs, str(count))
+        table.add_row(*map(escape, (kind, inputs, outputs)), str(count))
     table.add_row("all", "", "", str(len(layers)), style="bold")
     return table
 

@@ -56,8 +56,8 @@ def evaluate(
         console.print(remark, markup=False)
     sets = find_sets(folder, size=candidate.size, direction=model.direction, most=images, domains=candidate.domains)
     console.print(
-        f"Evaluating [bold]{escape(model.path)}[/bold], direction {model.direction}, with {model.engine} on "
-        f"{model.device}: {len(sets.sources)} pictures at {sets.size} px."
+        f"Evaluating [bold]{escape(model.path)}[/bold], direction {model.direction}, with "
+        f"{escape(model.engine)} on {escape(model.device)}: {len(sets.sources)} pictures at {sets.size} px."
     )
     path = out or candidate.stored_at
     check_writable(path)

@@ -29,7 +29,7 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
     device, execution = choose_device(config), choose_execution(config, group)
     many = f"{group.world_size} processes on " if group and group.world_size > 1 else ""
     console.print(
-        f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{_describe(device)}: {config.size} px, "
+        f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{escape(_describe(device))}: {config.size} px, "
         f"{config.generator.kind} of width {config.generator.width}; {execution}."
     )
     if sentence := check_space(run.folder, config):
@@ -108,7 +108,7 @@ def _open(run: "Run") -> "OpenedData":
     where = " in shards" if data.sharded else ""
     if data.folders != ("trainA", "trainB"):
         where = f", from {data.folders[0]} and {data.folders[1]}"
-    console.print(f"{a} pictures of A, {b} of B{where}, {len(data.pairs)} pairs an epoch.")
+    console.print(f"{a} pictures of A, {b} of B{where}, {len(data.pairs)} pairs an epoch.", markup=False)
     return data
 
 

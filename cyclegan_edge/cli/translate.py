@@ -16,7 +16,7 @@ from cyclegan_edge.cli.console import console, progress_bar, warn
 from cyclegan_edge.cli.engine import offer_rebuild
 from cyclegan_edge.cli.options import EngineOption, FitOption, PrecisionOption, SizeOption, Yes
 from cyclegan_edge.contract import Picture
-from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SourceError
+from cyclegan_edge.errors import CycleGanEdgeError, DataError, EngineError, ImageError, SinkError, SourceError
 
 if TYPE_CHECKING:
     from cyclegan_edge.translator import Translator
@@ -53,8 +53,9 @@ def translate(
     """Translate INPUT... with MODEL. Each result has the size of its input, and its name in the folder --out.
 
     What is done already is not done again; run the same command as often, and on as many machines, as you like. Give
-    every model a folder of its own: results do not say which model made them.
+    every model a folder of its own: results do not say which model made them. The exit code is 1 when a file failed.
     """
+    from cyclegan_edge.files import check_writable
     from cyclegan_edge.images import name_kinds
     from cyclegan_edge.translator import Translator
     from cyclegan_edge.video.captures import quiet_opencv
@@ -64,6 +65,7 @@ def translate(
     skipped: list[str] = []
     suffix = f".{format}" if format else None
     share = parse_share(shard)
+    check_writable(out / "result")
     jobs = list(plan(inputs, out, recursive=recursive, share=share, suffix=suffix, on_skip=skipped.append))
     if skipped:
         warn(f"{len(skipped)} files are no pictures or videos that are read: {name_kinds(skipped)}.")
@@ -96,13 +98,15 @@ def translate(
         f"{translated} of {len(jobs)} files translated, {len(jobs) - translated - failed} were done before, "
         f"{failed} failed; see [bold]{escape(str(out))}[/bold]."
     )
+    if failed:
+        raise typer.Exit(1)
 
 
 def translate_pictures(
     translator: "Translator", jobs: Iterable["Job"], quality: int | None
 ) -> Iterator[tuple["Job", Outcome]]:
     """Translate picture files, several at once where the engine can; one that fails costs no other."""
-    from cyclegan_edge.images import read_image, write_image
+    from cyclegan_edge.images import read_image
 
     begun: deque[tuple[Job, int]] = deque()  # read and with the engine, and the version that was read
     settled: deque[tuple[Job, Outcome]] = deque()
@@ -125,16 +129,14 @@ def translate_pictures(
         try:
             for translated in translator.many(images):
                 job, version = begun.popleft()
-                write_image(job.target, translated, quality=quality)
-                job.mark_done(version)
-                yield job, "translated"
+                yield job, _attempt(partial(_write_picture, job, version, translated, quality))
                 while settled:
                     yield settled.popleft()
             more = False
         except (EngineError, ImageError) as error:  # of the first; what was with the engine too is lost with it
             settled.append((begun.popleft()[0], error))
             settled.extend(
-                (job, _attempt(job, partial(translate_picture, translator, quality=quality))) for job, _ in begun
+                (job, _attempt_file(job, partial(translate_picture, translator, quality=quality))) for job, _ in begun
             )
             begun.clear()
         while settled:
@@ -144,7 +146,7 @@ def translate_pictures(
 def translate_videos(translator: "Translator", jobs: Iterable["Job"], bar: Progress) -> Iterator[tuple["Job", Outcome]]:
     """Translate video files, one after the other."""
     for job in jobs:
-        yield job, _attempt(job, partial(translate_video, translator, bar=bar))
+        yield job, _attempt_file(job, partial(translate_video, translator, bar=bar))
 
 
 def translate_video(translator: "Translator", source: Path, target: Path, *, bar: Progress) -> None:
@@ -159,7 +161,7 @@ def translate_video(translator: "Translator", source: Path, target: Path, *, bar
         clip = opened.enter_context(contextlib.closing(AvClip(source))) if has_av() else None
         video = clip or opened.enter_context(contextlib.closing(open_source(str(source.resolve()))))
         sink = opened.enter_context(open_video(target, size=video.size, fps=video.fps, clip=clip))
-        task = bar.add_task(escape(source.name), total=video.length, note="")
+        task = bar.add_task(source.name, total=video.length, note="")
         frames = 0
         begun: deque[Frame] = deque()
 
@@ -183,14 +185,34 @@ def translate_picture(translator: "Translator", source: Path, target: Path, *, q
     write_image(target, translator(read_image(source)), quality=quality)
 
 
-def _attempt(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:
+def _write_picture(job: "Job", version: int, translated: Picture, quality: int | None) -> None:
+    from cyclegan_edge.images import write_image
+
+    write_image(job.target, translated, quality=quality)
+    job.mark_done(version)
+
+
+def _attempt_file(job: "Job", work: Callable[[Path, Path], None]) -> Outcome:
     """Do `work`, from source to target, unless that was done before."""
-    if job.is_done():
-        return "done before"
-    try:
+
+    def whole() -> None:
         version = job.version()
         work(job.source, job.target)
         job.mark_done(version)
+
+    return "done before" if job.is_done() else _attempt(whole)
+
+
+def _attempt(work: Callable[[], None]) -> Outcome:
+    """Do `work`. What it raises concerns its file alone, unless the disk takes no file at all: that is raised again."""
+    from cyclegan_edge.files import refuses_all
+
+    try:
+        work()
+    except SinkError as error:
+        if refuses_all(error):
+            raise
+        return error
     except (EngineError, ImageError, SourceError) as error:
         return error
     return "translated"
