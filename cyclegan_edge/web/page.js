@@ -101,7 +101,7 @@ async function show(data) {
     live.bytes += data.byteLength;
     drawnAt.push(now);
     if (offset !== null) {
-      live.age = 1000 * (now / 1000 + offset - captured);
+      live.age = Math.max(0, 1000 * (now / 1000 + offset - captured)); // the offset is known to half a round trip
       ages.push(live.age);
     }
     if (tag) cameraShown(tag - 1, now);
