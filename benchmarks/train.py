@@ -1,143 +1,102 @@
-"""The training step against a plain one, as the reference implementation takes it. Writes benchmarks/train-DEVICE.md.
+"""The training step against a plain one and the reference implementation. Writes train-DEVICE.md and .json.
 
-    python benchmarks/train.py [--rounds 3] [--steps 5]
+    python benchmarks/train.py [--reference CLONE] [--minutes 9] [--rounds 1] [--steps 30]
 
-Plain: twelve passes one after the other in float32 under torch's defaults (TF32 in CUDA's convolutions), Adam as torch
-picks it. Ours: `cyclegan-edge train` with its defaults, and with single settings changed. Every measurement is a
-process of its own, so that its peak of memory is its own; the ways take turns, and the median over all rounds counts.
-Pictures are noise and lie on the device already: the loader has its own benchmark.
+CLONE is a clone of github.com/junyanz/pytorch-CycleGAN-and-pix2pix; without one its column is left out. What the ways
+are stands in train_steps.py. Every measurement is a process of its own, so that its peak of memory is its own; with
+several rounds the ways take turns, and the median counts. Pictures are noise and lie on the device already: the loader
+has its own benchmark. The report is written again after every measurement, so one that is cut short leaves what it has;
+nothing is started after `--minutes`.
 """
 
 import argparse
+import functools
+import json
 import re
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from machine import cpu_name, table, versions
-from torch import Tensor
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from train_profile import profiled
+from train_steps import Case, execution_of, plain_step, step_of
 
-from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.config import TrainConfig
+from cyclegan_edge.files import write_file
 from cyclegan_edge.train.evaluate.candidates import default_device
-from cyclegan_edge.train.execution import PLAIN, allow_tf32, resolve
-from cyclegan_edge.train.losses import cycle_loss, discriminator_gan_loss, generator_gan_loss, identity_loss
 from cyclegan_edge.train.run_writer import memory
-from cyclegan_edge.train.state import new_state
-from cyclegan_edge.train.step import Step
 
 WARM_UP = {"cpu": 1, "cuda": 12}  # steps before the clock starts: compilation, recording, cuDNN's choices
-WAYS: dict[str, list[str]] = {  # what is changed from our defaults
-    "plain": [],
-    "ours": [],
-    "ours, fp32": ["speed.precision=fp32"],
-    "ours, not compiled": ["speed.compile=off"],
-    "ours, no CUDA graphs": ["speed.cuda_graphs=off"],
-    "ours, channels_first": ["speed.channels_last=off"],
-}
-SHOWN = {"cpu": ["plain", "ours, fp32", "ours"], "cuda": list(WAYS)}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One size of the problem."""
+class Job:
+    """One measurement."""
 
-    size: int
-    batch: int
-    width: int = 64
-    blocks: int = 9
-
-    def __str__(self) -> str:
-        return f"{self.size} px, batch {self.batch}, width {self.width}, {self.blocks} blocks"
+    case: Case
+    way: str
+    profile: bool = False  # also where its time goes
 
 
-CASES = {
-    "cpu": [Case(128, 1, 16, 4), Case(256, 1)],
-    "cuda": [Case(256, 1), Case(256, 8), Case(512, 1)],
-}
+@dataclass(frozen=True)
+class Done:
+    """What came of a job."""
+
+    job: Job
+    seconds: float | None = None  # of a step, median
+    gib: float | None = None  # peak memory
+    profile: dict[str, Any] | None = None  # `train_profile.Profile`
+    failed: str = ""
 
 
-def settings(case: Case, way: str) -> TrainConfig:
-    given = {
-        "data": "none",
-        "size": case.size,
-        "batch": case.batch,
-        "generator.width": case.width,
-        "generator.blocks": case.blocks,
-        "discriminator.width": case.width,
-    }
-    config = load_settings(TrainConfig, None, WAYS[way], overrides=given)
-    return replace(config, speed=PLAIN) if way == "plain" else config
+def jobs(kind: str, *, reference: bool) -> list[Job]:
+    """In the order in which they are measured, so that what matters most is there when the time is over."""
+    peers = ("plain", "reference") if reference else ("plain",)
+    if kind == "cpu":
+        ways = (*peers, "ours, fp32", "ours")
+        small = [Job(Case(128, 1, 16, 4), way) for way in ways if way != "reference"]
+        return [*small, *(Job(Case(256, 1), way) for way in ways)]
+    ours = ("ours, not compiled", "ours")
+    candidates = ("ours, in CUDA graphs", "ours, norms by sums", "ours, one pass a batch")
+    one, eight = Case(256, 1), Case(256, 8)
+    return [
+        *(Job(one, way) for way in (*peers, *ours)),
+        *(Job(eight, way) for way in peers),
+        *(Job(eight, way, profile=True) for way in reversed(ours)),
+        *(Job(eight, way) for way in candidates),
+    ]
 
 
-def plain_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, Tensor], None]:
-    """The objective in the order of the reference implementation, one network pass at a time."""
-    state = new_state(config, device)
-    g_ab, g_ba, d_a, d_b = (network for _, network in state.networks.items())
-    generators, discriminators = (
-        torch.optim.Adam([p for net in nets for p in net.parameters()], lr=2e-4, betas=(0.5, 0.999))
-        for nets in ((g_ab, g_ba), (d_a, d_b))
-    )
+def measure(job: Job, steps: int, reference: Path | None = None) -> Done:
+    """In this process."""
+    device, size = default_device(), job.case.size
+    take = step_of(job.case, job.way, device, reference)
+    real_a, real_b = (torch.rand(job.case.batch, 3, size, size, device=device) * 2 - 1 for _ in "ab")
 
-    def step(real_a: Tensor, real_b: Tensor) -> None:
-        fake_b, fake_a = g_ab(real_a), g_ba(real_b)
-        cycled_a, cycled_b = g_ba(fake_b), g_ab(fake_a)
-        for network in (d_a, d_b):
-            network.requires_grad_(False)
-        generators.zero_grad()
-        loss = generator_gan_loss(d_b(fake_b)) + generator_gan_loss(d_a(fake_a))
-        loss = loss + 10.0 * (cycle_loss(cycled_a, real_a) + cycle_loss(cycled_b, real_b))
-        loss = loss + 5.0 * (identity_loss(g_ba(real_a), real_a) + identity_loss(g_ab(real_b), real_b))
-        loss.backward()
-        generators.step()
-        for network in (d_a, d_b):
-            network.requires_grad_(True)
-        discriminators.zero_grad()
-        for judge, real, fake, pool in (
-            (d_a, real_a, fake_a, state.replay_a),
-            (d_b, real_b, fake_b, state.replay_b),
-        ):
-            discriminator_gan_loss(judge(real), judge(pool.query(fake))).backward()
-        discriminators.step()
+    def step() -> None:
+        take(real_a, real_b)
 
-    return step
-
-
-def our_step(config: TrainConfig, device: torch.device) -> Callable[[Tensor, Tensor], object]:
-    execution = resolve(config.speed, device, size=config.size, batch=config.batch)
-    allow_tf32(execution)
-    return Step(new_state(config, device), config.objective, execution)
-
-
-class Measured(NamedTuple):
-    seconds: float  # of a step, median
-    gib: float  # peak memory
-
-
-def measure(case: Case, way: str, steps: int) -> Measured:
-    """One way, in this process."""
-    device = default_device()
-    config = settings(case, way)
-    step = plain_step(config, device) if way == "plain" else our_step(config, device)
-    real_a, real_b = (torch.rand(case.batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in "ab")
     for _ in range(WARM_UP[device.type]):
-        step(real_a, real_b)
-    times = [seconds_of(lambda: step(real_a, real_b), device) for _ in range(steps)]
-    return Measured(statistics.median(times), memory(device)["memory_gib"])
+        step()
+    times = [seconds_of(step, device) for _ in range(steps)]
+    gib = memory(device)["memory_gib"]
+    profile = profiled(step, device).as_dict() if job.profile else None
+    return Done(job, statistics.median(times), gib, profile)
 
 
-def measure_alone(case: Case, way: str, steps: int) -> Measured:
-    """One way, in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measure, case, way, steps).result()
+def measure_alone(job: Job, steps: int, reference: Path | None) -> Done:
+    """In a process of its own; what goes wrong there is told, and the next job goes on."""
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            return process.submit(measure, job, steps, reference).result()
+    except Exception as error:
+        return Done(job, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
@@ -149,66 +108,114 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
+@functools.cache
 def flops(case: Case) -> float:
-    """Of one step, counted by torch over the plain algorithm at a quarter of the sides, times 16."""
-    small = replace(case, size=case.size // 4, batch=1)
-    step = plain_step(settings(small, "plain"), torch.device("cpu"))
-    real_a, real_b = (torch.rand(1, 3, small.size, small.size) for _ in "ab")
+    """Of one step, counted by torch over the plain algorithm, computing nothing."""
+    device = torch.device("meta")
+    step = plain_step(case, device)
+    real_a, real_b = (torch.empty(case.batch, 3, case.size, case.size, device=device) for _ in "ab")
     with FlopCounterMode(display=False) as counter:
         step(real_a, real_b)
-    return float(counter.get_total_flops()) * case.batch * 16
+    return float(counter.get_total_flops())
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 8192) -> float:
     """The best rate of a large matrix product, in operations per second."""
-    side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
-    return 2.0 * side**3 / min(seconds_of(lambda: functional.linear(a, b), device) for _ in range(20))
+    return 2.0 * side**3 / min(seconds_of(lambda: torch.matmul(a, b), device) for _ in range(20))
 
 
-def section(case: Case, ways: list[str], rounds: int, steps: int, peak: float) -> str:
-    """The table of one case; the ways take turns."""
-    found = [{way: measure_alone(case, way, steps) for way in ways} for _ in range(rounds)]
-    seconds = {way: statistics.median(one[way].seconds for one in found) for way in ways}
-    gib = {way: max(one[way].gib for one in found) for way in ways}
+def report(found: list[Done], head: str, rate: float) -> str:
+    """Markdown: a table for each case, then where the time of a step went."""
+    parts = [head]
+    for case in dict.fromkeys(done.job.case for done in found):
+        of_case = [done for done in found if done.job.case == case]
+        parts += [section(case, of_case, rate), *(breakdown(done) for done in of_case if done.profile)]
+    return "\n".join(parts)
+
+
+def section(case: Case, found: list[Done], rate: float) -> str:
+    """The table of one case."""
     work = flops(case)
-    rows = [
-        [
-            way,
-            f"{case.batch / seconds[way]:.3f}",
-            f"{seconds['plain'] / seconds[way]:.2f}",
-            f"{gib[way]:.2f}",
-            f"{gib[way] / gib['plain']:.0%}",
-            f"{work / seconds[way] / peak:.0%}",
-        ]
-        for way in ways
+    measured: dict[str, tuple[float, float]] = {}  # s of a step, GiB
+    for way in dict.fromkeys(done.job.way for done in found):
+        there = [done for done in found if done.job.way == way and done.seconds and done.gib]
+        if there:
+            measured[way] = statistics.median(it.seconds for it in there), max(it.gib for it in there)
+
+    def line(way: str, seconds: float, gib: float) -> list[str]:
+        against = [f"{measured[it][0] / seconds:.2f}" if it in measured else "" for it in ("plain", "reference")]
+        return [way, f"{case.batch / seconds:.3f}", *against, f"{gib:.2f}", f"{work / seconds / rate:.1%}"]
+
+    heads = ["", "pairs/s", "x plain", "x reference", "peak GiB", "share of the matrix product"]
+    lines = [line(way, seconds, gib) for way, (seconds, gib) in measured.items()]
+    failures = [f"\nNot measured, {done.job.way}: {done.failed}\n" for done in found if done.failed]
+    return f"## {case}\n\n{work / 1e9:,.0f} GFLOP a step.\n\n{table(heads, lines)}\n" + "".join(failures)
+
+
+def breakdown(done: Done) -> str:
+    """Where the time of a step went."""
+    assert done.profile is not None
+    spent = done.profile["milliseconds"]
+    whole = sum(spent.values())
+    classes = [[name, f"{took:.2f}", f"{took / whole:.1%}"] for name, took in spent.items()]
+    kernels = [
+        [f"`{it['name'][:110]}`", f"{it['milliseconds']:.2f}", f"{it['calls']:.0f}"] for it in done.profile["kernels"]
     ]
-    heads = ["", "pairs/s", "x plain", "peak GiB", "of plain", "share of the matrix product"]
-    return f"## {case}\n\n{work / 1e9:,.0f} GFLOP a step.\n\n{table(heads, rows)}\n"
+    return (
+        f"### Where the time goes: {done.job.way}, batch {done.job.case.batch}\n\n"
+        f"Under the profiler, which costs time itself.\n\n{table(['', 'ms a step', 'share'], classes)}\n\n"
+        f"{table(['kernel', 'ms a step', 'calls'], kernels)}\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="timed in each process; 5 on the CPU, 50 on CUDA")
+    parser.add_argument("--reference", type=Path, help="a clone of the reference implementation")
+    parser.add_argument("--minutes", type=float, help="start nothing after; 9 on CUDA, without end on the CPU")
+    parser.add_argument("--rounds", type=int, help="1 on CUDA, 3 on the CPU")
+    parser.add_argument("--steps", type=int, help="timed in each process; 5 on the CPU, 30 on CUDA")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
+    if arguments.reference and not (arguments.reference / "models" / "cycle_gan_model.py").is_file():
+        parser.error(f"{arguments.reference} holds no models/cycle_gan_model.py; pass a clone of the reference.")
     device = default_device()
-    kind, rounds = device.type, arguments.rounds
-    steps = arguments.steps or (5 if kind == "cpu" else 50)
-    name = torch.cuda.get_device_name() if kind == "cuda" else f"{cpu_name()}, {torch.get_num_threads()} threads"
-    exact, half = (matmul_peak(device, dtype) for dtype in (torch.float32, torch.bfloat16))
-    ours = resolve(settings(CASES[kind][0], "ours").speed, device, size=256, batch=1)
+    cuda = device.type == "cuda"
+    rounds, steps = arguments.rounds or (1 if cuda else 3), arguments.steps or (30 if cuda else 5)
+    until = time.monotonic() + 60 * (arguments.minutes or (9 if cuda else 1e6))
+
+    name = torch.cuda.get_device_name() if cuda else f"{cpu_name()}, {torch.get_num_threads()} threads"
+    side = 8192 if cuda else 2048
+    exact, half = (matmul_rate(device, dtype, side) for dtype in (torch.float32, torch.bfloat16))
+    wanted = jobs(device.type, reference=arguments.reference is not None)
     head = f"""# Training step on {name}
 
 Written by `python benchmarks/train.py`; run it again instead of editing. {rounds} rounds of {steps}
-steps in turns, median. {versions("torch")}. Our defaults: {ours}.
+steps in turns, median. {versions("torch")}. Our defaults at batch 1: {execution_of(wanted[0].case, "ours", device)}.
 Best matrix product: {exact / 1e9:,.0f} GFLOP/s in float32, {half / 1e9:,.0f} in bfloat16; the share is of the latter.
 """
-    text = "\n".join([head, *(section(case, SHOWN[kind], rounds, steps, half) for case in CASES[kind])])
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    (arguments.out / f"train-{slug}.md").write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201
+    path = arguments.out / f"train-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.md"
+
+    def keep(found: list[Done]) -> None:
+        write_file(path, report(found, head, half))
+        facts = {"device": name, "torch": torch.__version__, "float32": exact, "bfloat16": half}
+        write_file(path.with_suffix(".json"), json.dumps({**facts, "found": [asdict(it) for it in found]}, indent=1))
+
+    found = run(wanted * rounds, lambda job: measure_alone(job, steps, arguments.reference), keep, until=until)
+    print(report(found, head, half))  # noqa: T201
+
+
+def run(
+    wanted: list[Job], measured: Callable[[Job], Done], keep: Callable[[list[Done]], None], *, until: float
+) -> list[Done]:
+    """Do one job after the other and keep everything after each; the jobs for which the time is over are named."""
+    found: list[Done] = []
+    keep(found)
+    for job in wanted:
+        over = time.monotonic() > until
+        found.append(Done(job, failed="the time was over") if over else measured(job))
+        keep(found)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The file by which benchmarks/train.py knows a clone."""
