@@ -8,6 +8,7 @@
 
 #include "arguments.hpp"
 #include "cpu.hpp"
+#include "hearing.hpp"
 #include "resize.hpp"
 
 namespace py = pybind11;
@@ -60,6 +61,10 @@ py::object resize_crop(const py::object& image, const py::object& size, const py
   return run(job, output, {output.data, Format::floats, output.strides[1], output.strides[0]}, kernels);
 }
 
+PyObject* decode(const std::string& text) {
+  return PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+}
+
 std::vector<std::string> available_isas() {
   std::vector<std::string> isas;
   for (const Kernels* kernels : available_kernels()) isas.emplace_back(kernels->name);
@@ -71,6 +76,8 @@ std::vector<std::string> available_isas() {
 PYBIND11_MODULE(_core, module) {
   module.def("available_isas", &available_isas);
   module.def("default_isa", [] { return std::string(as_kernels("auto").name); });
+  module.def("start_hearing", &start_hearing);
+  module.def("stop_hearing", [] { return py::reinterpret_steal<py::str>(decode(stop_hearing())); });
   module.def("resize", &resize_image, py::arg("image"), py::arg("size"), py::kw_only(), py::arg("bgr") = false,
              py::arg("isa") = "auto");
   module.def("resize_crop", &resize_crop, py::arg("image"), py::arg("size"), py::arg("crop"), py::arg("flip") = false,

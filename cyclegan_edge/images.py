@@ -12,7 +12,8 @@ Whatever the file holds becomes three 8-bit channels of sRGB the way a person wo
 
 Pillow reads the header, so a file is judged by its content, never by its name, and its size in pixels before anything
 is decoded. OpenCV decodes plain JPEGs, bit for bit as Pillow does but several at once; Pillow decodes the rest, and
-refuses half a file. Raises ImageError, one sentence that names the file; TruncatedError when it ends too early.
+refuses half a file. What libjpeg and libtiff print about damage is heard and not shown. Raises ImageError, one sentence
+that names the file; TruncatedError when it ends too early.
 """
 
 import io
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from cyclegan_edge.errors import DataError, ImageError, TruncatedError, first_line
 from cyclegan_edge.files import write_file
+from cyclegan_edge.hearing import Hearing
 
 WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 SUFFIXES = WRITABLE | {".avif", ".gif", ".j2k", ".jfif", ".jp2", ".pbm", ".pgm", ".ppm", ".tga"}
@@ -40,6 +43,14 @@ _ORIENTATION = 0x112  # EXIF tag
 _SRGB = ImageCms.createProfile("sRGB")
 _SAME = 2  # levels: sRGB profiles of several makers differ from each other by as much
 _CUBE = (np.indices((18, 18, 18), np.uint8) * 15).reshape(3, 18, -1).transpose(1, 2, 0)  # RGB, every hue
+
+
+class Inspected(NamedTuple):
+    """A picture, and what is odd about its file."""
+
+    rgb: npt.NDArray[np.uint8]  # (H, W, 3)
+    transparent: bool  # white shows through somewhere
+    damage: str  # what its decoder says is wrong with it, though it goes on; empty for a whole file
 
 
 def list_images(folder: str | Path, *, most: int | None = None) -> list[Path]:
@@ -101,19 +112,21 @@ def read_encoded(path: Path) -> bytes:
 
 def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     """The picture in `data` as uint8 (H, W, 3) RGB; `name` is what errors call it."""
-    return inspect_image(data, name)[0]
+    return inspect_image(data, name).rgb
 
 
-def inspect_image(data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], bool]:
-    """The picture as `decode_image` gives it, and whether white shows through it somewhere."""
+def inspect_image(data: bytes, name: str) -> Inspected:
+    """The picture as `decode_image` gives it, and what is odd about its file."""
+    hearing = Hearing()
     try:
-        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if picture.width * picture.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        rgb, transparent = _plain_jpeg(picture, data), False
-        if rgb is None:
-            picture.load()
-            rgb, transparent = _to_rgb(picture)
+        with hearing:
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            rgb, transparent = _plain_jpeg(picture, data), False
+            if rgb is None:
+                picture.load()
+                rgb, transparent = _to_rgb(picture)
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has more than the {MAX_PIXELS / 1e6:.0f} megapixels that are decoded; make it smaller first."
@@ -125,10 +138,9 @@ def inspect_image(data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], bool]:
     except Exception as error:  # a file that lies can raise anything there
         if "truncated" in str(error).lower():
             raise TruncatedError(f"{name} is truncated ({len(data)} bytes are there); copy it again.") from error
-        raise ImageError(
-            f"{name} cannot be decoded ({first_line(error)}); copy it again, or convert it to PNG."
-        ) from error
-    return _upright(rgb, _orientation(picture)), transparent
+        reason = hearing.said.removeprefix("tempfile.tif: ") or first_line(error)  # as Pillow calls what it reads
+        raise ImageError(f"{name} cannot be decoded ({reason}); copy it again, or convert it to PNG.") from error
+    return Inspected(_upright(rgb, _orientation(picture)), transparent, hearing.said)
 
 
 def encode_image(rgb: npt.NDArray[np.uint8], suffix: str, name: str, *, quality: int | None = None) -> bytes:

@@ -227,3 +227,19 @@ def test_a_folder_gives_its_pictures_by_name_in_the_size_of_the_first(tmp_path: 
     assert frames[1].image.shape == (40, 80, 3)
     assert frames[1].image[20, 40].tolist() == [255, 255, 255]
     assert frames[1].image[20, 0].tolist() == [0, 0, 0], "the rest is black"
+
+
+def test_a_camera_whose_jpegs_hold_stray_bytes_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    encoded = cv2.imencode(".jpg", RED)[1].tobytes()
+    stray = np.frombuffer(encoded[:-2] + bytes(40) + encoded[-2:], np.uint8)
+    cv2.imdecode(stray, cv2.IMREAD_COLOR)
+    assert "extraneous bytes" in capfd.readouterr().err
+
+    class MjpegCapture(FakeCapture):
+        def read(self) -> tuple[bool, BgrPicture | None]:
+            return True, np.asarray(cv2.imdecode(stray, cv2.IMREAD_COLOR), np.uint8)
+
+    source = CameraSource("camera", MjpegCapture([]), RED, lambda: 0.0)
+    source.read()
+
+    assert capfd.readouterr().err == ""

@@ -1,6 +1,7 @@
 """The command `cyclegan-edge`. Each command lives in its own file; `main` is the one place where errors become text."""
 
 import io
+import logging
 import re
 import sys
 import warnings
@@ -80,6 +81,7 @@ app.add_typer(bench, name="bench")
 def main() -> None:
     """Run the command line; a CycleGanEdgeError becomes one sentence on stderr and exit code 1."""
     warnings.filterwarnings("ignore", module="PIL")  # what matters of a picture is in our own sentences
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that are not UTF-8, and signs that a latin-1 terminal lacks
             stream.reconfigure(errors="backslashreplace")

@@ -16,6 +16,7 @@ import cv2
 
 from cyclegan_edge.contract import Size
 from cyclegan_edge.errors import SourceError
+from cyclegan_edge.hearing import Hearing
 from cyclegan_edge.video.frames import BgrPicture, Clock, Frame, Source
 
 DEFAULT_FPS = 30.0
@@ -244,7 +245,8 @@ def _open_within(seconds: float, what: str, api: int) -> tuple[Capture, BgrPictu
 
 
 def _grab(capture: Capture) -> BgrPicture | None:
-    given, image = capture.read()
+    with Hearing():  # many USB cameras send JPEGs with stray bytes, of which libjpeg would print a line each
+        given, image = capture.read()
     return image if given else None
 
 

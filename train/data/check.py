@@ -1,7 +1,8 @@
 """What is in a folder of training pictures: counts, sizes, and what should be fixed before hours go into it.
 
     problem   a file that cannot be read, a picture on both sides of a split, fewer than two readable to train on
-    warning   duplicates within a folder, greyscale, transparent or small pictures, files that are never read
+    warning   duplicates within a folder, greyscale, transparent or small pictures, damage that a decoder passes over,
+              files that are never read
 
 Two pictures are the same when their decoded pixels are, whatever their names and formats; one saved again by a lossy
 codec is another picture. Every file is decoded once, and only its measures are kept. Needs no torch.
@@ -37,6 +38,7 @@ class Measured:
     height: int
     grey: bool  # three equal channels, however they are stored
     transparent: bool  # white shows through somewhere
+    damage: str  # what its decoder says is wrong with it; empty for a whole file
     content: bytes  # digest of the shape and the pixels
 
 
@@ -119,8 +121,14 @@ class DataCheck:
                 ),
             )
         ]
+        damaged = [
+            f"{self._name(picture.path)} is damaged, though it can be read ({picture.damage}); look at it."
+            for folder in self.folders
+            for picture in folder.pictures
+            if picture.damage
+        ]
         twice = [f"{self._names(group)} are the same picture; it is learned more often." for group in self.duplicates]
-        return (*(sentence for count, sentence in counted if count), *twice)
+        return (*(sentence for count, sentence in counted if count), *damaged, *twice)
 
     def as_json(self) -> dict[str, object]:
         """Everything as plain values; file names are relative to the folder that was checked."""
@@ -190,14 +198,14 @@ def write_json(found: DataCheck, path: Path) -> None:
 
 def _measure(path: Path) -> Measured | Corrupt:
     try:
-        rgb, transparent = inspect_image(read_encoded(path), str(path))
+        rgb, transparent, damage = inspect_image(read_encoded(path), str(path))
     except ImageError as error:
         return Corrupt(path, str(error), isinstance(error, TruncatedError))
     height, width, _ = rgb.shape
     grey = np.array_equal(rgb[:, :, 0], rgb[:, :, 1]) and np.array_equal(rgb[:, :, 1], rgb[:, :, 2])
     digest = hashlib.blake2b(f"{width}x{height} ".encode(), digest_size=20)
     digest.update(rgb.data)
-    return Measured(path, width, height, grey, transparent, digest.digest())
+    return Measured(path, width, height, grey, transparent, damage, digest.digest())
 
 
 def _check_folder(name: str, folder: Path, measures: Sequence[Measured | Corrupt], size: int) -> FolderCheck:
