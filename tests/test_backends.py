@@ -1,6 +1,5 @@
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,59 +10,16 @@ import onnxruntime
 import pytest
 
 from cyclegan_edge import backends
-from cyclegan_edge.backends import onnxruntime as onnxruntime_backend
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.backends.tensorrt.library import this_device
 from cyclegan_edge.bounds import BOUNDS, measure, pairs_of
 from cyclegan_edge.bundle import MANIFEST, Artifact, read_bundle
-from cyclegan_edge.contract import Precision, Translate
+from cyclegan_edge.contract import Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.files import sha256
 
 CPU_ENGINES: list[EngineName] = ["onnxruntime", "openvino"]
-GPU_ENGINES: dict[EngineName, str] = {"onnx-cuda": "CUDA", "onnx-tensorrt": "Tensorrt"}  # and their providers
-
-
-class FakeRuntime:
-    """onnxruntime's build for GPUs, on a machine where the providers `starts` do start."""
-
-    __version__ = "1.32.0"
-    SessionOptions = SimpleNamespace
-
-    def __init__(self, starts: list[str]) -> None:
-        self.starts = [f"{name}ExecutionProvider" for name in (*starts, "CPU")]
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.fallback = True
-
-    def get_available_providers(self) -> list[str]:
-        return [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
-
-    def preload_dlls(self) -> None:
-        print("Failed to load libcudnn.so.9")  # noqa: T201  # as the real one does
-
-    def InferenceSession(  # noqa: N802
-        self, path: str, options: object, *, providers: list[Any], enable_fallback: int
-    ) -> SimpleNamespace:
-        self.asked, self.fallback = providers, bool(enable_fallback)
-        return SimpleNamespace(
-            get_providers=lambda: self.starts,
-            disable_fallback=lambda: None,
-            run=lambda names, feeds: [255 - feeds["image"]],
-        )
-
-
-@pytest.fixture
-def gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., FakeRuntime]:
-    """Make ONNX Runtime the build for GPUs on a machine where the given providers start."""
-
-    def install(*starts: str) -> FakeRuntime:
-        fake = FakeRuntime(list(starts))
-        monkeypatch.setattr(onnxruntime_backend, "onnxruntime", fake)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        return fake
-
-    return install
 
 
 def changed(folder: Path, **entries: object) -> Path:
@@ -180,7 +136,8 @@ def test_a_graph_that_was_changed_is_not_opened(engine: EngineName, tiny_bundle:
         ("onnxruntime", "onnxruntime"),
         ("openvino", "openvino"),
         ("ncnn", "ncnn"),
-        *((engine, "onnxruntime") for engine in GPU_ENGINES),
+        ("onnx-cuda", "onnxruntime"),
+        ("onnx-tensorrt", "onnxruntime"),
     ],
 )
 def test_a_missing_engine_is_refused_with_the_command_that_adds_it(
@@ -279,95 +236,6 @@ def test_tensorrt_asked_for_is_never_replaced(tiny_bundle: Path) -> None:
 def test_an_unknown_engine_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(ConfigError, match="engine is 'tflite', expected one of 'auto', 'tensorrt', "):
         open_backend(read_bundle(tiny_bundle), engine="tflite")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("engine", "provider"), GPU_ENGINES.items())
-def test_a_gpu_provider_that_starts_is_used_without_a_way_back(
-    engine: EngineName, provider: str, tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
-) -> None:
-    fake = gpu_build(provider)
-
-    backend, _ = open_backend(read_bundle(tiny_bundle), engine=engine)
-
-    assert (backend.name, backend.device) == (f"{engine} 1.32.0 fp16", {"Tensorrt": "TensorRT"}.get(provider, provider))
-    assert fake.asked[0][0] == f"{provider}ExecutionProvider"
-    assert not fake.fallback
-    assert backend.run(np.zeros((1, 8, 8, 3), np.uint8)).min() == 255
-
-
-@pytest.mark.parametrize(("engine", "title"), [("onnx-cuda", "CUDA"), ("onnx-tensorrt", "TensorRT")])
-def test_a_gpu_provider_that_gives_way_to_the_cpu_is_refused(
-    engine: EngineName,
-    title: str,
-    tiny_bundle: Path,
-    gpu_build: Callable[..., FakeRuntime],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    gpu_build()
-
-    with pytest.raises(EngineError, match=rf"ONNX Runtime 1\.32\.0 started CPU instead of {title}; make the driver"):
-        open_backend(read_bundle(tiny_bundle), engine=engine)
-
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(("precision", "options"), [("fp32", {"use_tf32": "0"}), ("fp16", {})])
-def test_float32_on_cuda_keeps_its_mantissa(
-    precision: Precision, options: dict[str, str], tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
-) -> None:
-    fake = gpu_build("CUDA")
-
-    open_backend(read_bundle(tiny_bundle), engine="onnx-cuda", precision=precision)
-
-    assert fake.asked[0] == ("CUDAExecutionProvider", options)
-
-
-@pytest.mark.parametrize(("precision", "fp16"), [("fp16", "1"), ("fp32", "0")])
-def test_the_tensorrt_provider_keeps_its_engines_in_the_user_s_cache(
-    precision: Precision, fp16: str, tiny_bundle: Path, tmp_path: Path, gpu_build: Callable[..., FakeRuntime]
-) -> None:
-    fake = gpu_build("Tensorrt")
-
-    open_backend(read_bundle(tiny_bundle), engine="onnx-tensorrt", precision=precision)
-
-    options = fake.asked[0][1]
-    assert options["trt_fp16_enable"] == fp16
-    assert options["trt_engine_cache_path"] == str(tmp_path / "cache" / "cyclegan-edge" / "onnxruntime-tensorrt")
-    assert Path(options["trt_engine_cache_path"]).is_dir()
-
-
-def test_auto_takes_cuda_that_starts_and_passes_over_cuda_that_does_not(
-    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backends, "_has_nvidia", lambda: True)
-    gpu_build("CUDA")
-    taken, _ = open_backend(read_bundle(tiny_bundle))
-    gpu_build()
-    instead, reasons = open_backend(read_bundle(tiny_bundle))
-
-    assert taken.name == "onnx-cuda 1.32.0 fp16"
-    assert not instead.name.startswith("onnx-")
-    assert any("onnx-cuda was passed over: ONNX Runtime 1.32.0 started CPU instead of CUDA" in it for it in reasons)
-
-
-def test_onnxruntime_is_the_cpu_even_where_cuda_would_start(
-    tiny_bundle: Path, gpu_build: Callable[..., FakeRuntime]
-) -> None:
-    fake = gpu_build()
-
-    backend, _ = open_backend(read_bundle(tiny_bundle), engine="onnxruntime", threads=3)
-
-    assert (backend.name, backend.device) == ("onnxruntime 1.32.0 fp32", "CPU, 3 threads")
-    assert fake.asked == [("CPUExecutionProvider", {})]
-
-
-def test_a_build_without_the_provider_is_refused_with_the_command_that_adds_it(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-
-    with pytest.raises(EngineError, match=r"is not built for TensorRT; `pip uninstall -y onnxruntime && pip install"):
-        open_backend(read_bundle(tiny_bundle), engine="onnx-tensorrt")
 
 
 def test_openvino_computes_in_bfloat16_when_asked_to(exported: Path, rng: np.random.Generator) -> None:

@@ -1,11 +1,14 @@
 """ONNX Runtime: the CPU on any machine, and CUDA or TensorRT where its build for GPUs is installed.
 
 Left to itself, ONNX Runtime goes on with the CPU when a GPU does not start. Here that is an error.
+docs/log.md says which of the CUDA provider's options were decided how.
 """
 
 import contextlib
+import ctypes
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +74,7 @@ def run_session(session: onnxruntime.InferenceSession, wanted: str, given: dict[
         return session.run([wanted], given)[0]
     except Exception as error:
         shapes = ", ".join(str(array.shape) for array in given.values())
-        raise EngineError(
-            f"ONNX Runtime could not translate a batch of shape {shapes} ({first_line(error)})."
-        ) from error
+        raise EngineError(f"ONNX Runtime could not translate a batch of shape {shapes} ({_reason(error)}).") from error
 
 
 def open_session(
@@ -87,7 +88,10 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    remedy = "export the model again"
     if provider != "cpu":
+        remedy = "make the driver, CUDA and cuDNN fit it, or choose the engine onnxruntime"
+        onnxruntime.set_default_logger_severity(4)  # or it prints what is said below
         _load_cuda_libraries()
     try:
         session = onnxruntime.InferenceSession(
@@ -97,22 +101,24 @@ def open_session(
             enable_fallback=0,  # or it prints and takes the CPU
         )
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise EngineError(f"ONNX Runtime {version} refuses {path} ({first_line(error)}).") from error
-    chosen = session.get_providers()[0]
-    if chosen != wanted.name:
-        raise EngineError(
-            f"ONNX Runtime {version} started {chosen.removesuffix('ExecutionProvider')} instead of {wanted.title}; "
-            f"make the driver, CUDA and cuDNN fit it, or choose the engine onnxruntime."
-        )
+        where = "" if provider == "cpu" else f" on {wanted.title}"
+        raise EngineError(f"ONNX Runtime {version} refuses {path}{where} ({_reason(error)}); {remedy}.") from error
+    chosen = session.get_providers()[0].removesuffix("ExecutionProvider")
+    if chosen != wanted.name.removesuffix("ExecutionProvider"):
+        missing = _missing_library(provider)
+        raise EngineError(f"ONNX Runtime {version} started {chosen} instead of {wanted.title}{missing}; {remedy}.")
     session.disable_fallback()
     return session
 
 
 def _provider_options(provider: str, precision: Precision) -> dict[str, Any]:
-    if provider == "cuda":
-        return {"use_tf32": "0"} if precision == "fp32" else {}  # on by default, and no more precise than half
     if provider == "cpu":
         return {}
+    if provider == "cuda":
+        options = {"cudnn_conv_algo_search": "HEURISTIC"}  # by default every new size of picture takes a second or more
+        if precision == "fp32":
+            options["use_tf32"] = "0"  # on by default, and no more precise than half; off, it bars half's tensor cores
+        return options
     cache = user_cache("onnxruntime-tensorrt")
     cache.mkdir(parents=True, exist_ok=True)
     return {
@@ -128,3 +134,22 @@ def _load_cuda_libraries() -> None:
     if preload is not None:
         with contextlib.redirect_stdout(io.StringIO()):  # what is missing is said when the provider does not start
             preload()
+
+
+def _reason(error: BaseException) -> str:
+    """What ONNX Runtime says without the place in its source, the C++ signatures and the name of the host."""
+    line = first_line(error)
+    failure = re.search(r"\bCU[A-Z]+ failure \d{1,6}: [^;]{1,300}", line)
+    return failure.group().strip() if failure else re.sub(r"^/\S+:\d+ [^)]*\) ", "", line)
+
+
+def _missing_library(provider: str) -> str:
+    """The loader's words, in brackets, for a provider whose library does not load; nothing when it does."""
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
+    if not library.is_file():
+        return ""
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return f" ({first_line(error)})"
+    return ""
