@@ -24,7 +24,7 @@ from cyclegan_edge import postprocess, preprocess
 from cyclegan_edge.backends import open_backend
 from cyclegan_edge.backends.base import Backend, Closable, EngineName, run_many
 from cyclegan_edge.bundle import Bundle, read_bundle
-from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Precision, Size
+from cyclegan_edge.contract import MULTIPLE, Batch, Picture, Size, WantedPrecision
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.geometry import Fit, check_fit, fitted_shape
 from cyclegan_edge.images import check_rgb, from_pillow, read_image
@@ -85,7 +85,7 @@ class Translator:
         bundle: str | Path,
         *,
         engine: EngineName = "auto",
-        precision: Precision | None = None,
+        precision: WantedPrecision | None = None,
         fit: Fit = "aspect",
         size: int | None = None,
         threads: int | None = None,
@@ -93,7 +93,8 @@ class Translator:
     ) -> "Translator":
         """Open the exported model in the folder `bundle`.
 
-        precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU
+        precision   None: fp16 on a GPU where the bundle has it, fp32 on the CPU; "any": also what is less exact and
+                    faster on this CPU, within the bound of its precision
         size        px; None: what the model was trained on
         threads     of a CPU engine; None: every core this process may use
 
@@ -103,7 +104,7 @@ class Translator:
         if size is None:
             size = content.manifest.size
         check_fit(fit, size, content.manifest.multiple)  # before the engine, which takes seconds to open
-        backend, remarks = open_backend(content, engine=engine, precision=precision, threads=threads)
+        backend, remarks = open_backend(content, engine=engine, precision=precision, threads=threads, size=size)
         return cls(backend, size=size, fit=fit, bundle=content, remarks=remarks, mirrored=mirrored)
 
     @overload

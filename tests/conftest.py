@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """One thread for the tiny networks of the tests: two that wait for each other lose when the machine is busy."""
+    """One thread for the tiny networks of the tests: two that wait for each other lose when the machine is busy.
+
+    And engine="auto" measures nothing, but in the tests of that.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["CYCLEGAN_EDGE_MEASURE"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.cli.console import console, counting
 from cyclegan_edge.cli.verdicts import verdict_table
-from cyclegan_edge.contract import GraphPrecision, Precision
+from cyclegan_edge.contract import GraphPrecision, Precision, WantedPrecision
 from cyclegan_edge.errors import BundleError, CycleGanEdgeError, EngineError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def kind_table(layers: "tuple[Layer, ...]") -> Table:
     return table
 
 
-def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | None, yes: bool) -> None:
+def offer_rebuild(folder: Path, *, engine: EngineName, precision: WantedPrecision | None, yes: bool) -> None:
     """Where the engine that would be opened was built elsewhere, rebuild it here if whoever asks agrees.
 
     Does nothing where opening it will say what is wrong: no engine, no TensorRT, no GPU, nobody at a terminal.
@@ -133,7 +133,7 @@ def offer_rebuild(folder: Path, *, engine: EngineName, precision: Precision | No
 
     if engine not in ("auto", "tensorrt") or not (yes or _someone_is_there()):
         return
-    held = _engine_of(read_bundle(folder), precision, (TENSORRT,))
+    held = _engine_of(read_bundle(folder), None if precision == "any" else precision, (TENSORRT,))
     try:
         reason = why_foreign(held[1], this_device()) if held else None
     except CycleGanEdgeError:

@@ -6,14 +6,18 @@ from typing import Annotated
 import typer
 
 from cyclegan_edge.backends.base import EngineName
-from cyclegan_edge.contract import Direction, Precision, Size
+from cyclegan_edge.contract import Direction, Size, WantedPrecision
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.geometry import Fit
 
 DirectionOption = Annotated[Direction, typer.Option(help="ab: the generator that turns A into B.")]
 EngineOption = Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")]
 PrecisionOption = Annotated[
-    Precision | None, typer.Option(help="Of the numbers inside.", show_default="fp16 on a GPU, fp32 on the CPU")
+    WantedPrecision | None,
+    typer.Option(
+        help="Of the numbers inside. any: the fastest on this CPU that is within its bound.",
+        show_default="fp16 on a GPU, fp32 on the CPU",
+    ),
 ]
 FitOption = Annotated[
     Fit,

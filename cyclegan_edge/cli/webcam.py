@@ -48,7 +48,7 @@ def webcam(
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,
     engine: EngineOption = "auto",
-    precision: PrecisionOption = None,
+    precision: PrecisionOption = "any",
     require: Annotated[
         Require | None, typer.Option(help="gpu: end instead of running on the CPU.", show_default=False)
     ] = None,

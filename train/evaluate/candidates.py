@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.bundle import MANIFEST
-from cyclegan_edge.contract import Direction, Precision, Translate
+from cyclegan_edge.contract import Direction, Translate, WantedPrecision
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.translator import Translator
@@ -54,7 +54,7 @@ def open_candidate(
     *,
     direction: Direction | None = None,
     engine: EngineName = "auto",
-    precision: Precision | None = None,
+    precision: WantedPrecision | None = None,
 ) -> Candidate:
     """A bundle, a run, a checkpoint, or with None the newest run; the last three on CUDA where there is one.
 
@@ -108,7 +108,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
     )
 
 
-def open_bundle(folder: Path, *, engine: EngineName = "auto", precision: Precision | None = None) -> Candidate:
+def open_bundle(folder: Path, *, engine: EngineName = "auto", precision: WantedPrecision | None = None) -> Candidate:
     """An exported model. Raises BundleError and EngineError."""
     translator = Translator.load(folder, engine=engine, precision=precision, fit="stretch")
     assert translator.bundle is not None  # it was loaded from one

@@ -1,0 +1,61 @@
+"""Which engines in which precisions there are for a bundle, before any of them is opened."""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import NamedTuple, get_args
+
+from cyclegan_edge.backends.base import EngineName, format_of
+from cyclegan_edge.bundle import Artifact, Bundle
+from cyclegan_edge.contract import Precision
+from cyclegan_edge.machine import cpu_flags, has_bfloat16
+
+MODULES: dict[EngineName, str] = {  # where it is not that of the engine's name
+    "onnx-tensorrt": "onnxruntime",
+    "onnx-cuda": "onnxruntime",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
+
+
+class Candidate(NamedTuple):
+    """An engine, and the precision that it computes in."""
+
+    engine: EngineName
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+def artifact_of(bundle: Bundle, candidate: Candidate) -> Artifact | None:
+    """What the candidate opens, or None when the bundle holds nothing for it."""
+    engine, precision = candidate
+    if precision == "bf16":  # which OpenVINO alone computes in, by itself
+        return bundle.artifact("onnx", "fp32") if engine == "openvino" else None
+    return bundle.artifact(format_of(engine), precision)
+
+
+def held(bundle: Bundle, engine: EngineName) -> list[Candidate]:
+    """The engine in each precision that the bundle holds something for."""
+    every = (Candidate(engine, precision) for precision in get_args(Precision))
+    return [candidate for candidate in every if artifact_of(bundle, candidate)]
+
+
+def is_sensible(candidate: Candidate) -> bool:
+    """Whether a CPU of this kind may gain by it: bfloat16 where it is in the CPU."""
+    return candidate.precision != "bf16" or has_bfloat16(cpu_flags())
+
+
+def is_installed(engine: EngineName) -> bool:
+    """Whether its module can be found; nothing is imported."""
+    try:
+        return find_spec(MODULES.get(engine, engine)) is not None
+    except (ImportError, ValueError):  # None in sys.modules, a parent that does not load
+        return False
+
+
+def version_of(engine: EngineName) -> str:
+    """The version of the installed package; empty where there is none by that name."""
+    try:
+        return version(MODULES.get(engine, engine).replace("_", "-"))
+    except PackageNotFoundError:
+        return ""
