@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cyclegan_edge.bounds import BOUNDS
@@ -15,10 +16,13 @@ from cyclegan_edge.bundle import MANIFEST, Bundle, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.errors import BundleError, EngineError, ExportError
-from cyclegan_edge.export.pipeline import add_to_bundle
+from cyclegan_edge.export.config import ExportConfig
+from cyclegan_edge.export.pipeline import add_to_bundle, export_checkpoint
 from cyclegan_edge.files import sha256
+from cyclegan_edge.images import write_image
+from cyclegan_edge.scenes import render
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
-from cyclegan_edge.train.networks import ResnetGenerator
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, init_weights, new_generator
 from cyclegan_edge.translator import Translator
 
 pytest.importorskip("pnnx", reason="pnnx is not installed")
@@ -202,3 +206,28 @@ def test_pnnx_is_found_without_importing_it() -> None:
 
     assert spec is not None
     assert to_ncnn.find_pnnx().is_file()
+
+
+def test_a_compact_generator_goes_all_the_way_to_ncnn_within_its_bound(tmp_path: Path) -> None:
+    generator = new_generator(GeneratorConfig(kind="compact", width=8, blocks=1))
+    init_weights(generator, torch.Generator().manual_seed(0), "xavier", 1.0)
+    torch.save(generator.state_dict(), tmp_path / "compact.pth")
+    for seed in range(2):
+        write_image(tmp_path / "pictures" / f"{seed}.png", render(seed, "summer", size=(64, 72)))
+    config = ExportConfig(ncnn=True, pictures=tmp_path / "pictures")
+
+    bundle = export_checkpoint(tmp_path / "compact.pth", tmp_path / "compact", config)
+
+    kinds = [line.split()[0] for line in (bundle.folder / PARAM).read_text().splitlines()]
+    assert kinds.count("PixelShuffle") == 2
+    assert [one.file for one in bundle.manifest.artifacts if one.parity and one.format == "ncnn"] == [PARAM]
+
+
+def test_channels_that_cannot_be_shuffled_are_refused(bundle: Bundle) -> None:
+    param = bundle.folder / PARAM
+    text = param.read_text().replace("TanH  ", "PixelShuffle", 1).rstrip() + " 0=2\n"
+    assert "PixelShuffle" in text
+    param.write_text(text)
+
+    with pytest.raises(EngineError, match="shuffles 3 channels in fours"):
+        Translator.load(rehashed(bundle).folder, engine="ncnn")

@@ -142,6 +142,38 @@ def test_resize_upsampling_doubles_without_a_transposed_convolution() -> None:
     assert not any(isinstance(module, nn.ConvTranspose2d) for module in generator.modules())
 
 
+def test_the_compact_generator_computes_what_it_describes() -> None:
+    generator = new_generator(GeneratorConfig(kind="compact", width=8, blocks=1)).eval()
+    weights, picture = generator.state_dict(), torch.rand(2, 3, 16, 24) * 2 - 1
+
+    def convolved(x: torch.Tensor, name: str, *, stride: int = 1, padding: int) -> torch.Tensor:
+        return functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=stride, padding=padding)
+
+    x = functional.instance_norm(convolved(picture, "body.0", stride=4, padding=4)).relu()
+    inner = functional.instance_norm(convolved(x, "body.3.conv_block.0", padding=1)).relu()
+    x = x + functional.instance_norm(convolved(inner, "body.3.conv_block.3", padding=1))
+    x = functional.instance_norm(functional.pixel_shuffle(convolved(x, "body.4", padding=1), 2)).relu()
+    detail = convolved(picture, "detail.0", stride=2, padding=2).relu()
+    expected = functional.pixel_shuffle(convolved(torch.cat((x, detail), 1), "head.0", padding=2), 2).tanh()
+
+    assert x.shape == (2, 4, 8, 12)
+    assert detail.shape == (2, 2, 8, 12)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(generator(picture), expected, rtol=0, atol=1e-5)
+
+
+def test_the_compact_generator_starts_without_a_checkerboard() -> None:
+    generator = new_generator(GeneratorConfig(kind="compact", width=8, blocks=1))
+    init_weights(generator, torch.Generator().manual_seed(0))
+
+    with torch.inference_mode():
+        picture = generator(torch.rand(1, 3, 32, 32))
+
+    inside = picture[:, :, 8:-8, 8:-8]
+    assert torch.equal(inside[..., ::2, ::2], inside[..., 1::2, 1::2]), "each group of four pixels has one colour"
+    assert inside.std() > 0
+
+
 def test_dropout_shifts_the_second_convolution_as_in_the_reference() -> None:
     keys = new_generator(GeneratorConfig(width=4, blocks=1, dropout=True)).state_dict()
 

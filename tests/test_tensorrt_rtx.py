@@ -33,6 +33,7 @@ OWN = {
     "9 blocks": GeneratorConfig(width=4),
     "6 blocks, doubled by resizing": GeneratorConfig(width=4, blocks=6, upsampling="resize"),
     "U-Net": GeneratorConfig(kind="unet_128", width=4),
+    "compact": GeneratorConfig(kind="compact", width=8, blocks=2),
 }
 FOREIGN: dict[str, Architecture] = {
     "reference": PLAIN,

@@ -23,7 +23,7 @@ from cyclegan_edge.export.formats.onnx import half_convolutions
 from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.recognise import NormChoice, recognise
 from cyclegan_edge.train.evaluate.picture_generator import PictureGenerator, translate_with
-from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator
+from cyclegan_edge.train.networks import GeneratorConfig, ResnetGenerator, new_generator
 
 FILE = Path("file.pth")
 
@@ -257,6 +257,10 @@ CASES: dict[str, tuple[nn.Module, str]] = {  # what was published, and what is s
     "mobile, zero": (Resnet(pad="zero", separable=True), "separable ResNet, 2 blocks, 6 channels, zero padding"),
     "unet_128": (Unet(7), "U-Net, 7 levels, 4 channels, instance norm$"),
     "unet_256": (Unet(8, dropout=True), "U-Net, 8 levels, 4 channels, instance norm$"),
+    "compact": (
+        new_generator(GeneratorConfig(kind="compact", width=6, blocks=2, dropout=True)),
+        "compact generator, 2 blocks, 6 channels, instance norm, dropout left out$",
+    ),
     "unet, batch norm": (Unet(5, norm=nn.BatchNorm2d, bias=False), "U-Net, 5 levels, 4 channels, batch norm"),
 }
 

@@ -56,6 +56,7 @@ _NEEDED: dict[str, dict[int, tuple[float, float]]] = {  # kind: number: from, to
     "InstanceNorm": {0: (1, _MAX_CHANNELS), 1: (0.0, 1.0), 2: (0, 1)},  # channels, epsilon, has a scale and a shift
     "BinaryOp": {0: (0, 0)},  # addition
     "Concat": {0: (0, 0)},  # of channels
+    "PixelShuffle": {0: (2, 2)},  # times the height and the width
     "Slice": {1: (0, 0), -23300: (0.0, 0.0)},  # channels, each by itself
     "Eltwise": {0: (1, 1), -23301: (0.0, 0.0)},  # a weighted sum
     "Interp": {0: (1, 3), 1: (1.0, 8.0), 2: (1.0, 8.0)},  # how, times the height, times the width
@@ -67,6 +68,7 @@ _NEEDED: dict[str, dict[int, tuple[float, float]]] = {  # kind: number: from, to
 _ALLOWED: dict[str, dict[int, tuple[float, float]]] = {  # what may be there too
     "ReLU": {0: (0.0, 1.0)},  # slope
     "Padding": {5: (-1e6, 1e6), 6: (0, 0)},  # with which value; one per channel
+    "PixelShuffle": {1: (0, 0)},  # in which order
     "Interp": {6: (0, 0)},  # whether corners are aligned
     "Convolution": {7: (1, 1), _ACTIVATION: (0, 2), _SLOPE: (0.0, 0.0)},
     "ConvolutionDepthWise": {_ACTIVATION: (0, 2), _SLOPE: (0.0, 0.0)},
@@ -210,6 +212,10 @@ def _shape(layer: _Layer, given: Sequence[Shape]) -> Shape:
             if any(shape[1:] != (height, width) for shape in given):
                 raise _GraphError(f"line {layer.line} joins {given}")
             return sum(shape[0] for shape in given), height, width
+        case "PixelShuffle":
+            if channels % 4:
+                raise _GraphError(f"line {layer.line} shuffles {channels} channels in fours")
+            return channels // 4, 2 * height, 2 * width
         case "Interp":
             return channels, int(height * layer.numbers[1]), int(width * layer.numbers[2])
         case "Convolution" | "ConvolutionDepthWise":

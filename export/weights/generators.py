@@ -6,6 +6,7 @@
   arXiv:2003.08936), and down- and upsampling may be anti-aliased (Zhang 2019, arXiv:1904.11486; Park et al. 2020,
   arXiv:2007.15651).
 - U-Net: that of `train/networks.py`, with any widths and norms.
+- Compact: ours, for weights without the run that they come from.
 - The keys of a state dict are those of the originals without dropout.
 """
 
@@ -21,7 +22,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cyclegan_edge.contract import MULTIPLE
-from cyclegan_edge.train.networks import UnetGenerator
+from cyclegan_edge.train.networks import CompactGenerator, GeneratorConfig, UnetGenerator
 
 Norm = Literal["instance", "affine", "batch", "none"]  # affine: InstanceNorm with a weight and a bias per channel
 Padding = Literal["reflect", "replicate", "zero"]
@@ -66,7 +67,24 @@ class UnetArchitecture:
         return math.lcm(MULTIPLE, 2 ** len(self.channels))
 
 
-Architecture = ResnetArchitecture | UnetArchitecture
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompactArchitecture:
+    """Shape of a compact generator; a bundle's manifest holds these fields."""
+
+    generator: Literal["compact"] = "compact"
+    inputs: int = 3  # channels of a picture
+    outputs: int = 3
+    width: int
+    blocks: int
+    norm: Literal["instance"] = "instance"
+
+    @property
+    def multiple(self) -> int:
+        """px: both sides of a batch are multiples of this."""
+        return MULTIPLE
+
+
+Architecture = ResnetArchitecture | UnetArchitecture | CompactArchitecture
 
 
 class SeparableConv2d(nn.Module):
@@ -173,6 +191,9 @@ def empty_generator(architecture: Architecture) -> nn.Module:
     with torch.device("meta"):
         if isinstance(architecture, ResnetArchitecture):
             return ForeignResnet(architecture)
+        if isinstance(architecture, CompactArchitecture):
+            config = GeneratorConfig(kind="compact", width=architecture.width, blocks=architecture.blocks)
+            return CompactGenerator(config, architecture.inputs, architecture.outputs)
         norm = partial(_norm, architecture.norm)
         return UnetGenerator(architecture.channels, architecture.inputs, architecture.outputs, norm=norm)
 

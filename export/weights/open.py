@@ -19,7 +19,7 @@ from torch import nn
 from cyclegan_edge.bundle import Source
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
-from cyclegan_edge.export.weights.generators import ResnetArchitecture
+from cyclegan_edge.export.weights.generators import UnetArchitecture
 from cyclegan_edge.export.weights.read import check_finite, read_file, tensors_of
 from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, choose_generator, recognise
 from cyclegan_edge.files import atomic_file, sha256
@@ -29,7 +29,7 @@ from cyclegan_edge.train.checkpoint_format import Content, check_content
 from cyclegan_edge.train.config import MAX_SIZE
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
-DEFAULT_SIZE = 256  # px, of a ResNet whose file does not say
+DEFAULT_SIZE = 256  # px, of a generator whose file does not say, but a U-Net
 
 _ENTRY = "cyclegan_edge"  # in the metadata of an imported file
 
@@ -101,7 +101,7 @@ def open_generator(
     weights, entry = choose_generator(tensors_of(content, path), direction, path)
     recognised = recognise(weights, path, norm=norm, padding=padding)
     architecture = recognised.architecture
-    size = size or (DEFAULT_SIZE if isinstance(architecture, ResnetArchitecture) else architecture.multiple)
+    size = size or (architecture.multiple if isinstance(architecture, UnetArchitecture) else DEFAULT_SIZE)
     if size < architecture.multiple or size % architecture.multiple:
         raise ConfigError(
             f"size is {size}, but {path} takes pictures whose sides are multiples of {architecture.multiple}; "

@@ -4,8 +4,8 @@
 
 Known are the ResNet and U-Net of the reference (github.com/junyanz/pytorch-CycleGAN-and-pix2pix), what shares its
 names (aitorzip/PyTorch-CycleGAN, eriklindernoren/PyTorch-GAN), the anti-aliased ResNet of
-contrastive-unpaired-translation, and the separable one of GAN-Compression. Every guess is checked: in the end each name
-and shape must fit.
+contrastive-unpaired-translation, the separable one of GAN-Compression, and our own compact one. Every guess is checked:
+in the end each name and shape must fit.
 """
 
 import re
@@ -22,6 +22,7 @@ from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.export.weights.generators import (
     Architecture,
+    CompactArchitecture,
     Norm,
     Padding,
     ResnetArchitecture,
@@ -43,6 +44,7 @@ MAX_LEVELS = 10  # of a U-Net: pictures of 1024 px
 _RESNET = re.compile(r"((?:.*\.)?)model\.\d+\.(?:conv_block|block)\.\d+\.(?:conv\.0\.)?weight")
 _UNET = re.compile(r"((?:.*\.)?)model\.model\.0\.weight")
 _UNET_LEVEL_2 = "model.model.1."
+_COMPACT = re.compile(r"((?:.*\.)?)body\.0\.weight")
 _AB, _BA = (
     re.compile(rf"(?:net|model)?g(?:en|enerator)?s?{direction}(?:ema)?")
     for direction in ("(?:a2b|atob|ab|a)", "(?:b2a|btoa|ba|b)")
@@ -51,7 +53,7 @@ _CONTAINERS = frozenset(  # names of dictionaries around weights that do not tel
     {"state_dict", "model_state_dict", "generator_state_dict", "model", "models", "networks", "net", "nets", "params"}
     | {"weights", "ema", "params_ema", "model_ema", "ema_state_dict", "ema_model"}
 )
-_IN_BLOCK = re.compile(r"(model\.\d+\.)(?:conv_block|block)\.(\d+)\.(.+)")
+_IN_BLOCK = re.compile(r"((?:model|body)\.\d+\.)(?:conv_block|block)\.(\d+)\.(.+)")
 _BLOCKS: dict[tuple[int, ...], tuple[Padding, int | None]] = {  # where the two convolutions are: padding, dropout
     (1, 5): ("reflect", None),
     (1, 6): ("reflect", 4),
@@ -60,7 +62,9 @@ _BLOCKS: dict[tuple[int, ...], tuple[Padding, int | None]] = {  # where the two 
 }
 _STATISTICS = (".running_mean", ".running_var")
 _SHOWN = 3  # names in an error
-_KNOWN = "known are the ResNet and U-Net of the reference, and the ResNets of CUT and of GAN-Compression"
+_KNOWN = (
+    "known are the ResNet and U-Net of the reference, the ResNets of CUT and of GAN-Compression, and our compact one"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +86,9 @@ def choose_generator(weights: Weights, direction: Direction, path: Path) -> tupl
     prefixes = dict.fromkeys(match[1] for name in weights if (match := _RESNET.fullmatch(name)))
     for match in filter(None, map(_UNET.fullmatch, weights)):
         if f"{match[1]}{_UNET_LEVEL_2}model.1.weight" in weights:
+            prefixes[match[1]] = None
+    for match in filter(None, map(_COMPACT.fullmatch, weights)):
+        if f"{match[1]}detail.0.weight" in weights:
             prefixes[match[1]] = None
     if not prefixes:
         raise CheckpointError(
@@ -113,6 +120,8 @@ def recognise(
 
     Raises CheckpointError with the first names that do not fit.
     """
+    if "body.0.weight" in weights:
+        return _recognise_compact(weights, path, norm=norm, padding=padding)
     unet = "model.model.0.weight" in weights
     weights, block_padding, dropout = (weights, None, False) if unet else _without_dropout(weights)
     if padding and block_padding != "reflect":
@@ -131,6 +140,31 @@ def recognise(
         raise CheckpointError(
             f"{path} looks like a {'U-Net' if unet else 'ResNet'}, but {_reason(error)}; {_KNOWN}."
         ) from error
+    return _with_weights(architecture, weights, path, dropout=dropout)
+
+
+def _recognise_compact(
+    weights: Weights, path: Path, *, norm: NormChoice | None, padding: PaddingChoice | None
+) -> Recognised:
+    if norm or padding:
+        raise CheckpointError(f"{path} has a compact generator, whose norm and padding are known; leave them out.")
+    weights, _, dropout = _without_dropout(weights)
+    try:
+        first, blocks = _weight(weights, "body.0"), _indices(weights, r"body\.(\d+)\.conv_block\..*")
+        if len(blocks) > MAX_BLOCKS:
+            raise ValueError(f"it has {len(blocks)} residual blocks, more than {MAX_BLOCKS}")
+        architecture = CompactArchitecture(
+            inputs=first.shape[1],
+            outputs=_weight(weights, "head.0").shape[0] // 4,
+            width=_width(first.shape[0]),
+            blocks=len(blocks),
+        )
+    except (IndexError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} looks like a compact generator, but {_reason(error)}; {_KNOWN}.") from error
+    return _with_weights(architecture, weights, path, dropout=dropout)
+
+
+def _with_weights(architecture: Architecture, weights: Weights, path: Path, *, dropout: bool) -> Recognised:
     if {architecture.inputs, architecture.outputs} - {1, 3}:
         raise CheckpointError(
             f"{path} turns {architecture.inputs} channels into {architecture.outputs}, expected 1 (grey) or 3 (RGB)."
@@ -276,6 +310,8 @@ def _fit(weights: Weights, generator: nn.Module, name: str, path: Path) -> tuple
 def _describe(architecture: Architecture, *, dropout: bool) -> tuple[str, list[str]]:
     """The name of an architecture, and what distinguishes it."""
     match architecture:
+        case CompactArchitecture():
+            name, details = "compact generator", [f"{architecture.blocks} blocks", f"{architecture.width} channels"]
         case UnetArchitecture():
             name = "U-Net"
             details = [f"{len(architecture.channels)} levels", f"{architecture.channels[0]} channels"]
