@@ -10,13 +10,15 @@ Whatever the file holds becomes three 8-bit channels of sRGB the way a person wo
     EXIF          turned and mirrored upright, all 8 orientations
     animation     the first picture
 
-Pillow reads the header, so a file is judged by its content, never by its name, and its size in pixels before anything
-is decoded. OpenCV decodes plain JPEGs, bit for bit as Pillow does but several at once; Pillow decodes the rest, and
-refuses half a file. What libjpeg and libtiff print about damage is heard and not shown. Raises ImageError, one sentence
-that names the file; TruncatedError when it ends too early.
+Pillow reads the header, so a file is judged by its content, never by its name, and by what decoding it would take
+(`image_limits`) before anything is decoded. OpenCV decodes plain JPEGs, bit for bit as Pillow does but several at once;
+Pillow decodes the rest, and refuses half a file. What libjpeg and libtiff print about damage is heard and not shown.
+Raises ImageError, one sentence that names the file; TruncatedError when it ends too early.
 """
 
+import contextlib
 import io
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -31,10 +33,10 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from cyclegan_edge.errors import DataError, ImageError, TruncatedError, first_line
 from cyclegan_edge.files import write_file
 from cyclegan_edge.hearing import Hearing
+from cyclegan_edge.image_limits import MAX_PIXELS, TooLargeError, check_cost
 
 WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 SUFFIXES = WRITABLE | {".avif", ".gif", ".j2k", ".jfif", ".jp2", ".pbm", ".pgm", ".ppm", ".tga"}
-MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB decoded: above every camera, below what a small device can hold
 MAX_BYTES = 1 << 30  # of a file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")  # of the many Pillow knows
@@ -42,6 +44,9 @@ _JPEG_QUALITY = 95
 _ORIENTATION = 0x112  # EXIF tag
 _SRGB = ImageCms.createProfile("sRGB")
 _SAME = 2  # levels: sRGB profiles of several makers differ from each other by as much
+_LARGE = 1 << 24  # px; of larger pictures, one is decoded at a time
+_BAND = 1 << 20  # px that are converted at a time
+_one_at_a_time = threading.Lock()
 _CUBE = (np.indices((18, 18, 18), np.uint8) * 15).reshape(3, 18, -1).transpose(1, 2, 0)  # RGB, every hue
 
 
@@ -90,6 +95,7 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
 def from_pillow(picture: Image.Image, name: str = "picture") -> npt.NDArray[np.uint8]:
     """A picture of Pillow's as `read_image` would read it. Raises ImageError, which calls it `name`."""
     try:
+        _check_mode(picture)
         picture.load()
         return _upright(_to_rgb(picture)[0], _orientation(picture))
     except Exception as error:
@@ -121,16 +127,12 @@ def inspect_image(data: bytes, name: str) -> Inspected:
     try:
         with hearing:
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            rgb, transparent = _plain_jpeg(picture, data), False
-            if rgb is None:
-                picture.load()
-                rgb, transparent = _to_rgb(picture)
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{name} has more than the {MAX_PIXELS / 1e6:.0f} megapixels that are decoded; make it smaller first."
-        ) from error
+            check_cost(picture, data)
+            with _one_at_a_time if picture.width * picture.height > _LARGE else contextlib.nullcontext():
+                rgb, transparent = _decode(picture, data)
+    except (TooLargeError, Image.DecompressionBombError) as error:
+        found = error if isinstance(error, TooLargeError) else f"more than the {MAX_PIXELS / 1e6:.0f} megapixels"
+        raise ImageError(f"{name} has {found}; make it smaller, or save it in another way.") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{name} is damaged, or none of {', '.join(_FORMATS)}; copy it again, or convert it to PNG."
@@ -140,7 +142,7 @@ def inspect_image(data: bytes, name: str) -> Inspected:
             raise TruncatedError(f"{name} is truncated ({len(data)} bytes are there); copy it again.") from error
         reason = hearing.said.removeprefix("tempfile.tif: ") or first_line(error)  # as Pillow calls what it reads
         raise ImageError(f"{name} cannot be decoded ({reason}); copy it again, or convert it to PNG.") from error
-    return Inspected(_upright(rgb, _orientation(picture)), transparent, hearing.said)
+    return Inspected(rgb, transparent, hearing.said)
 
 
 def encode_image(rgb: npt.NDArray[np.uint8], suffix: str, name: str, *, quality: int | None = None) -> bytes:
@@ -186,6 +188,24 @@ def check_rgb(image: npt.NDArray[np.uint8], name: str = "image") -> None:
         raise ImageError(f"{name} has shape {image.shape}, expected (height, width, 3) with no empty side.")
 
 
+def _decode(picture: Image.Image, data: bytes) -> tuple[npt.NDArray[np.uint8], bool]:
+    """An opened picture as uint8 (H, W, 3) RGB, upright, and whether white shows through it somewhere."""
+    rgb, transparent = _plain_jpeg(picture, data), False
+    if rgb is None:
+        _check_mode(picture)
+        picture.load()
+        rgb, transparent = _to_rgb(picture)
+    orientation = _orientation(picture)
+    picture.close()  # its pixels are no longer needed
+    return _upright(rgb, orientation), transparent
+
+
+def _check_mode(picture: Image.Image) -> None:
+    """Raise ValueError for values that have no natural range."""
+    if picture.mode in {"F", "LAB"} or (picture.mode == "I" and picture.format != "PPM"):
+        raise ValueError(f"it holds {picture.mode} values, expected 8 or 16 bits of grey, RGB or CMYK")
+
+
 def _plain_jpeg(picture: Image.Image, data: bytes) -> npt.NDArray[np.uint8] | None:
     """A whole JPEG that needs no conversion as uint8 (H, W, 3) RGB, not turned yet; None for any other picture."""
     if picture.format not in {"JPEG", "MPO"} or picture.mode not in {"L", "RGB"}:
@@ -207,19 +227,34 @@ def _is_regular(data: bytes) -> bool:
 
 
 def _to_rgb(picture: Image.Image) -> tuple[npt.NDArray[np.uint8], bool]:
-    """A decoded picture as uint8 (H, W, 3), alpha over white, and whether white shows through."""
+    """A picture as uint8 (H, W, 3), alpha over white, and whether white shows through.
+
+    It is converted a band at a time, so that beside its pixels and the result there is little in memory.
+    """
     transform, transparent = _transform(picture), False
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+    rgb = np.empty((picture.height, picture.width, 3), np.uint8)
+    rows = max(1, _BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        bottom = min(top + rows, picture.height)
+        band = picture if rows >= picture.height else picture.crop((0, top, picture.width, bottom))
+        rgb[top:bottom], shows = _band_to_rgb(band, transform)
+        transparent |= shows
+    return rgb, transparent
+
+
+def _band_to_rgb(
+    picture: Image.Image, transform: ImageCms.ImageCmsTransform | None
+) -> tuple[npt.NDArray[np.uint8], bool]:
+    transparent = False
+    if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    elif picture.mode in {"F", "I", "LAB"}:
-        raise ValueError(f"it holds {picture.mode} values, expected 8 or 16 bits of grey, RGB or CMYK")
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         transparent = bool(np.asarray(rgba.getchannel("A")).min() < 255)
         picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     if transform:
         picture = transform.apply(picture.convert(transform.input_mode))
-    return np.array(picture.convert("RGB")), transparent
+    return np.asarray(picture.convert("RGB")), transparent
 
 
 def _transform(picture: Image.Image) -> ImageCms.ImageCmsTransform | None:
