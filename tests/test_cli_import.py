@@ -31,7 +31,7 @@ def run(*arguments: object) -> str:
 
 
 def test_a_file_is_imported_and_exported(downloaded: Path) -> None:
-    said = run("import", downloaded, "--domains", "horse", "zebra", "--size", 64)
+    said = run("import", downloaded, "--domains", "horse,zebra", "--size", 64)
 
     imported = Path("models-imported/horse2zebra.safetensors")
     assert f"{downloaded}: ResNet, 1 block, 4 channels, instance norm; 0.0 million weights." in said
@@ -46,6 +46,21 @@ def test_a_file_is_imported_and_exported(downloaded: Path) -> None:
     assert (manifest.size, manifest.multiple, manifest.domains) == (64, 4, ("horse", "zebra"))
     assert manifest.source == open_generator(downloaded).source
     assert manifest.architecture["blocks"] == [16]
+
+
+@pytest.mark.parametrize("words", [["FILE", "--domains", "horse", "zebra"], ["--domains", "horse", "zebra", "FILE"]])
+def test_domains_in_two_words_are_told_the_way_with_a_comma(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cyclegan-edge", "import", *words])
+
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: domains is 'horse', expected the names of two domains with a comma, as in summer,winter.\n"
+    )
 
 
 def test_a_downloaded_file_is_exported_at_once(downloaded: Path) -> None:

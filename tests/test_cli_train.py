@@ -157,7 +157,10 @@ def test_into_a_file_progress_is_printed_line_by_line(place: Path, monkeypatch: 
     [
         (["train"], "trainA/ and trainB/"),
         (["train", "nowhere"], "nowhere is not there"),
-        (["train", "scenes", "--domains", "summer"], "expected the names of two folders"),
+        (
+            ["train", "scenes", "--domains", "summer"],
+            "expected the names of two domains with a comma, as in summer,winter",
+        ),
         (["train", "scenes", "--set", "blcoks=6"], "did you mean 'generator.blocks'?"),
         (["train", "scenes", "--size", "250"], "size is 250"),
         (["train", "--resume", "--name", "none"], "runs/none has no checkpoint"),

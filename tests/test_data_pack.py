@@ -147,6 +147,31 @@ def test_what_cannot_be_packed_is_refused(data: Path, tmp_path: Path) -> None:
         pack(data, tmp_path / "file" / "out")
 
 
+def test_folders_of_other_names_are_packed_as_a_and_b(data: Path, tmp_path: Path) -> None:
+    (data / "trainA").rename(data / "summer")
+    (data / "trainB").rename(data / "winter")
+    (data / "notes").mkdir()
+    shutil.copy(data / "summer" / "00.png", data / "notes")
+    (data / "winter" / "05.png").write_bytes(b"no picture")
+
+    result = CliRunner().invoke(
+        app, ["data", "pack", str(data), "--domains", "summer,winter", "--out", str(tmp_path / "out")]
+    )
+
+    assert result.exit_code == 0
+    assert "40 pictures of A and 9 of B" in result.output
+    assert {name.split("/")[0] for name in names(tmp_path / "out" / "0000.tar")} == {"trainA", "trainB"}
+
+
+def test_too_few_pictures_in_folders_of_other_names_are_refused_with_the_reasons(data: Path, tmp_path: Path) -> None:
+    (data / "trainB").rename(data / "winter")
+    for path in sorted((data / "winter").iterdir())[1:]:
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"winter holds 1 .*at least 2.*01\.png"):
+        pack(data, tmp_path / "out", domains="trainA,winter")
+
+
 def test_the_command_says_where_the_shards_are_and_what_was_left_out(data: Path, tmp_path: Path) -> None:
     (data / "trainA" / "broken.png").write_bytes(b"no picture")
 

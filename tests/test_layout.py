@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclegan_edge.errors import DataError
+from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.train.data.layout import find_folder, require_folder
 
@@ -84,3 +84,9 @@ def test_what_was_found_instead_is_said_with_what_to_do(
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none is not there.*data scenes"):
         require_folder(tmp_path / "none", "trainA")
+
+
+@pytest.mark.parametrize("domains", ["summer", "summer,", ",winter", "summer,autumn,winter", " , "])
+def test_domains_are_two_names_with_a_comma(domains: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected the names of two domains with a comma, as in summer,winter"):
+        find_folder(tmp_path, "trainA", domains)

@@ -1,6 +1,5 @@
 """Everything that decides a run."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 from cyclegan_edge.contract import MIN_SIDE
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.train.data.crops import Crops, PicturesConfig
+from cyclegan_edge.train.data.layout import split_domains
 from cyclegan_edge.train.evaluate.quality import Metric
 from cyclegan_edge.train.execution import ExecutionConfig
 from cyclegan_edge.train.losses import ObjectiveConfig
@@ -97,8 +97,8 @@ class TrainConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        if self.domains and not re.fullmatch(r"[^,]+,[^,]+", self.domains):
-            raise ConfigError(f"domains is {self.domains!r}, expected the names of two folders, as in summer,winter.")
+        if self.domains:
+            split_domains(self.domains)
         multiple = self.generator.multiple
         if self.size % multiple or self.size < 32:
             raise ConfigError(

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from cyclegan_edge.cli.console import console, counting, print_some, track, warn
+from cyclegan_edge.cli.options import DomainsOption
 
 if TYPE_CHECKING:
     from cyclegan_edge.train.data.check import DataCheck, FolderCheck
@@ -19,15 +20,12 @@ data = typer.Typer(help="Make data sets, look at them, pack them.", no_args_is_h
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/, trainB/, perhaps testA/, testB/.")
 ]
-Domains = Annotated[
-    str, typer.Option(metavar="A,B", help="Folders of the two domains in DIR, as in summer,winter.", show_default=False)
-]
 
 
 @data.command()
 def check(
     folder: Folder,
-    domains: Domains = "",
+    domains: DomainsOption = None,
     size: Annotated[int, typer.Option(help="Side of the training crops in pixels, to find smaller pictures.")] = 256,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write everything to this file.", show_default=False)
@@ -45,7 +43,7 @@ def check(
     if json:
         check_writable(json)
     with counting("reading") as on_progress:
-        found = look(folder, domains=domains, size=size, workers=_cores(), on_progress=on_progress)
+        found = look(folder, domains=domains or "", size=size, workers=_cores(), on_progress=on_progress)
     console.print(_table(found))
     print_some(found.problems, "[red]fix:[/red]")
     print_some(found.warnings, "[yellow]warning:[/yellow]")
@@ -62,7 +60,7 @@ def check(
 
 
 @data.command()
-def fix(folder: Folder, domains: Domains = "") -> None:
+def fix(folder: Folder, domains: DomainsOption = None) -> None:
     """Move the damaged files of DIR, its duplicates, and test pictures that are trained on, to DIR/aside.
 
     Nothing is deleted. A picture in both domains stays: only you know where it belongs.
@@ -72,7 +70,7 @@ def fix(folder: Folder, domains: Domains = "") -> None:
     from cyclegan_edge.train.data.layout import ASIDE
 
     with counting("reading") as on_progress:
-        found = look(folder, domains=domains, workers=_cores(), on_progress=on_progress)
+        found = look(folder, domains=domains or "", workers=_cores(), on_progress=on_progress)
     moved = move(found)
     for one in moved:
         console.print(f"{one.file.relative_to(folder)} {one.why}", markup=False)
@@ -86,15 +84,16 @@ def fix(folder: Folder, domains: Domains = "") -> None:
 
 @data.command()
 def pack(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds trainA/ and trainB/.")],
+    folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder to write; must not hold anything else.")],
+    domains: DomainsOption = None,
     shard_mb: Annotated[int, typer.Option(help="MiB a shard holds at most.")] = 256,
 ) -> None:
     """Pack the pictures of DIR into WebDataset shards, for data that is read over a network or larger than a disk."""
     from cyclegan_edge.train.data.pack import pack as write
 
     with counting("packing") as on_progress:
-        packed = write(folder, out, shard_mb=shard_mb, workers=_cores(), on_progress=on_progress)
+        packed = write(folder, out, domains=domains or "", shard_mb=shard_mb, workers=_cores(), on_progress=on_progress)
     print_some([reason for _, reason in packed.skipped], "[yellow]left out:[/yellow]")
     size = sum(shard.bytes for shard in packed.shards)
     of_a, of_b = (sum(shard.counts[domain] for shard in packed.shards) for domain in ("trainA", "trainB"))

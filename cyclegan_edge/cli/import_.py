@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console
-from cyclegan_edge.cli.options import DirectionOption
+from cyclegan_edge.cli.options import DirectionOption, DomainsOption
 
 IMPORTED = Path("models-imported")
 
@@ -21,9 +21,7 @@ def import_(
     size: Annotated[
         int | None, typer.Option(help="Pixels of the pictures it was trained on.", show_default="256; a U-Net's own")
     ] = None,
-    domains: Annotated[
-        tuple[str, str] | None, typer.Option(help="What A and B are: --domains horse zebra.", show_default=False)
-    ] = None,
+    domains: DomainsOption = None,
     norm: Annotated[
         Literal["instance", "batch", "none"] | None,
         typer.Option(
@@ -38,10 +36,12 @@ def import_(
 ) -> None:
     """Read the generator in FILE, whichever known implementation trained it, and write it as one safe file."""
     from cyclegan_edge.export.weights.open import open_generator, write_imported
+    from cyclegan_edge.train.data.layout import split_domains
     from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
 
     run_name, source = resolve_checkpoint(file)
-    trained = open_generator(source, direction, size=size, domains=domains, norm=norm, padding=padding)
+    names = split_domains(domains) if domains else None
+    trained = open_generator(source, direction, size=size, domains=names, norm=norm, padding=padding)
     target = out or IMPORTED / f"{with_direction(run_name, direction)}.safetensors"
     write_imported(trained, target)
     weights = sum(weight.numel() for weight in trained.generator.state_dict().values())

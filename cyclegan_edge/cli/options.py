@@ -10,6 +10,15 @@ from cyclegan_edge.contract import Direction, Size, WantedPrecision
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.geometry import Fit
 
+
+def _check_domains(text: str | None) -> str | None:
+    if text:
+        from cyclegan_edge.train.data.layout import split_domains
+
+        split_domains(text)  # here, so that a second word gets this sentence and not "unexpected extra argument"
+    return text
+
+
 DirectionOption = Annotated[Direction, typer.Option(help="ab: the generator that turns A into B.")]
 EngineOption = Annotated[EngineName, typer.Option(help="auto: the fastest that runs here.")]
 PrecisionOption = Annotated[
@@ -17,6 +26,15 @@ PrecisionOption = Annotated[
     typer.Option(
         help="Of the numbers inside. any: the fastest on this CPU that is within its bound.",
         show_default="fp16 on a GPU, fp32 on the CPU",
+    ),
+]
+DomainsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        callback=_check_domains,
+        help="What A and B are, as in summer,winter, and the names of their folders.",
+        show_default=False,
     ),
 ]
 FitOption = Annotated[

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, warn
+from cyclegan_edge.cli.options import DomainsOption
 from cyclegan_edge.errors import ConfigError
 
 
@@ -17,12 +18,7 @@ def train(
         str | None,
         typer.Argument(help="Folder that holds trainA/ and trainB/, or WebDataset shards.", show_default=False),
     ] = None,
-    domains: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", help="Folders of the two domains in DATA, as in summer,winter.", show_default=False
-        ),
-    ] = None,
+    domains: DomainsOption = None,
     name: Annotated[
         str | None, typer.Option(help="The run is written to runs/NAME.", show_default="the data folder's name")
     ] = None,

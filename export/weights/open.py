@@ -27,6 +27,7 @@ from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
 from cyclegan_edge.train.checkpoint_format import Content, check_content
 from cyclegan_edge.train.config import MAX_SIZE
+from cyclegan_edge.train.data.layout import split_domains
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
 DEFAULT_SIZE = 256  # px, of a generator whose file does not say, but a U-Net
@@ -161,8 +162,7 @@ def _open_checkpoint(
     if size not in (None, config.size):
         raise ConfigError(f"size is {size}, but {path} was trained at {config.size} px; leave it out.")
     if config.domains and domains is None:
-        domain_a, domain_b = config.domains.split(",")
-        domains = domain_a, domain_b
+        domains = split_domains(config.domains)
     return Trained(
         generator=generator,
         architecture=to_mapping(config.generator),

@@ -12,7 +12,7 @@ testA and testB are looked for in the same places.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cyclegan_edge.errors import DataError
+from cyclegan_edge.errors import ConfigError, DataError
 from cyclegan_edge.images import list_images
 
 ASIDE = "aside"  # folder in a data set where `data fix` moves what should not stay
@@ -20,14 +20,25 @@ _DEPTH = 3  # folders that hold nothing but one folder
 _SPLITS = ("train", "test", "val", "truth")  # a folder whose name begins so is no domain of its own
 
 
+def split_domains(domains: str) -> tuple[str, str]:
+    """ "summer,winter" as the names of A and B. Raises ConfigError."""
+    a, comma, b = (part.strip() for part in domains.partition(","))
+    if not (a and comma and b) or "," in b:
+        raise ConfigError(
+            f"domains is {domains!r}, expected the names of two domains with a comma, as in summer,winter."
+        )
+    return a, b
+
+
 def find_folder(data: Path, name: str, domains: str = "") -> Path | None:
     """The folder with the pictures of `name`, which is trainA, trainB, testA or testB; None when there is none.
 
-    `domains`: the names of the folders of A and B, as in "summer,winter"; empty: see the top of this file.
+    `domains`: the names of the folders of A and B, as in "summer,winter"; empty: see the top of this file. Raises
+    ConfigError for others.
     """
     split, letter = name[:-1], name[-1]
     number = "AB".index(letter)
-    own = domains.split(",")[number] if domains else letter
+    own = split_domains(domains)[number] if domains else letter
     for root in _with_only_children(data):
         for parts in ((f"{split}{own}",), (split, own), (own, split), (own,) if split == "train" else ()):
             if parts and (folder := _below(root, parts)):
@@ -49,7 +60,7 @@ def require_folder(data: Path, name: str, domains: str = "") -> Path:
             f"{data} is not there; name the folder that holds trainA and trainB, or make one with "
             f"`cyclegan-edge data scenes --out scenes`."
         )
-    asked = f"{domains.replace(',', ' and ')}" if domains else "trainA and trainB"
+    asked = " and ".join(split_domains(domains)) if domains else "trainA and trainB"
     found = _folders_of_pictures(data)
     counted = ", ".join(f"{folder.name} ({len(list_images(_with_pictures(folder)))} pictures)" for folder in found)
     if len(found) >= 2:

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -58,12 +58,14 @@ def pack(
     data: Path,
     out: Path,
     *,
+    domains: str = "",
     shard_mb: int = 256,
     workers: int = 2,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Packed:
-    """Write the pictures of data/trainA and data/trainB as shards to the folder `out`, whole or not at all.
+    """Write the pictures of trainA and trainB as shards to the folder `out`, whole or not at all.
 
+    `domains` as in `layout`: whatever the folders are called, the shards call them trainA and trainB.
     A shard holds `shard_mb` MiB at most, unless one picture is larger. Raises DataError when a folder is missing, fewer
     than two readable pictures are left in it, or `out` is not empty; SinkError when the disk refuses.
     """
@@ -71,14 +73,15 @@ def pack(
         raise DataError(f"A shard of {shard_mb} MiB holds nothing, expected at least 1; 256 suits most disks.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is there already, expected an empty folder or none; choose another place.")
-    planned = _plan(data)
-    skipped: list[tuple[Path, str]] = []
+    places = {domain: require_folder(data, domain, domains) for domain in DOMAINS}
+    planned = _plan(places)
+    skipped: list[_Member] = []
 
     def readable() -> Iterator[_Member]:
         members = map_ahead(_read, planned, workers=max(1, workers), ahead=_AHEAD)
         for done, member in enumerate(members, 1):
             if member.problem:
-                skipped.append((member.path, member.problem))
+                skipped.append(member)
             else:
                 yield member
             on_progress(done, len(planned))
@@ -90,19 +93,19 @@ def pack(
                 _write(folder / f"{number:04d}.tar", (member for _, member in group)) for number, group in numbered
             )
             for domain in DOMAINS:
-                reasons = [reason for path, reason in skipped if path.parent.name == domain]
-                require_pictures(data / domain, sum(shard.counts[domain] for shard in shards), reasons)
+                reasons = [member.problem for member in skipped if member.domain == domain]
+                require_pictures(places[domain], sum(shard.counts[domain] for shard in shards), reasons)
             (folder / INDEX).write_text(index_text(shards), encoding="utf-8")
     except OSError as error:
         raise SinkError(f"{out} cannot be written ({error.strerror}); check the folder and the free space.") from error
-    return Packed(shards, tuple(skipped))
+    return Packed(shards, tuple((member.path, member.problem) for member in skipped))
 
 
-def _plan(data: Path) -> list[_Member]:
+def _plan(places: Mapping[str, Path]) -> list[_Member]:
     """Every picture in the order they are written: each domain at an even pace, from the first shard to the last."""
     spread: list[tuple[float, _Member]] = []
-    for domain in DOMAINS:
-        keyed = _unique_keys(list_images(require_folder(data, domain)))
+    for domain, folder in places.items():
+        keyed = _unique_keys(list_images(folder))
         generator = random.Random(domain)
         drawn = sorted(keyed, key=lambda _: generator.random())  # names often sort by scene
         spread += [((place + 0.5) / len(drawn), _Member(path, domain, key)) for place, (key, path) in enumerate(drawn)]
