@@ -74,6 +74,8 @@ def export_checkpoint(
     trained = open_generator(checkpoint, config.direction)
     if trained.description:
         say(f"{checkpoint.name}: {trained.description}.")
+    if trained.note:
+        say(trained.note)
     onnx.check_fixed(config.fixed, trained.multiple)
     pictures, where = _pictures(trained, config)
     say(f"Direction {trained.direction}, comparing on {len(pictures)} {where}, {trained.size} px.")

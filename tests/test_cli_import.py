@@ -48,6 +48,17 @@ def test_a_file_is_imported_and_exported(downloaded: Path) -> None:
     assert manifest.architecture["blocks"] == [16]
 
 
+def test_what_weights_do_not_say_of_padding_is_said_until_somebody_does(downloaded: Path) -> None:
+    remedy = f"reflection is assumed. If the borders of pictures look wrong, type `cyclegan-edge import {downloaded} "
+
+    assert remedy + "--padding replicate`." in run("import", downloaded)
+    assert remedy in run("export", downloaded, "--compare", 1)
+
+    for padding in ("reflect", "replicate"):
+        assert "assumed" not in run("import", downloaded, "--padding", padding)
+        assert "assumed" not in run("export", "models-imported/horse2zebra.safetensors", "--compare", 1)
+
+
 @pytest.mark.parametrize("words", [["FILE", "--domains", "horse", "zebra"], ["--domains", "horse", "zebra", "FILE"]])
 def test_domains_in_two_words_are_told_the_way_with_a_comma(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -47,5 +47,7 @@ def import_(
     weights = sum(weight.numel() for weight in trained.generator.state_dict().values())
     about = trained.description or "a run of this package"
     console.print(f"{source}: {about}; {weights / 1e6:.1f} million weights.", markup=False)
+    if trained.note:
+        console.print(trained.note, markup=False)
     console.print(f"The generator is {target}, {trained.size} px, direction {trained.direction}.", markup=False)
     console.print(f"\nNext: [bold]cyclegan-edge export {escape(str(target))}[/bold]")

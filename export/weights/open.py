@@ -19,7 +19,7 @@ from torch import nn
 from cyclegan_edge.bundle import Source
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
-from cyclegan_edge.export.weights.generators import UnetArchitecture
+from cyclegan_edge.export.weights.generators import ResnetArchitecture, UnetArchitecture
 from cyclegan_edge.export.weights.read import check_finite, read_file, tensors_of
 from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, choose_generator, recognise
 from cyclegan_edge.files import atomic_file, sha256
@@ -33,6 +33,10 @@ FORMAT = 1  # of an imported file; raised when an entry changes its meaning or g
 DEFAULT_SIZE = 256  # px, of a generator whose file does not say, but a U-Net
 
 _ENTRY = "cyclegan_edge"  # in the metadata of an imported file
+_PADDING_ASSUMED = (
+    "Its weights do not say how it pads; reflection is assumed. If the borders of pictures look wrong, type "
+    "`cyclegan-edge import {path} --padding replicate`."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,7 @@ class Trained:
     data: Path | None  # of our own runs: the folder it was trained on
     source: Source
     description: str  # "ResNet, 9 blocks, ...", as recognised from names and shapes; empty for our own runs
+    note: str = ""  # what was assumed of it, a sentence; empty for nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +113,8 @@ def open_generator(
             f"size is {size}, but {path} takes pictures whose sides are multiples of {architecture.multiple}; "
             f"try {max(1, size // architecture.multiple) * architecture.multiple}."
         )
+    reflects = isinstance(architecture, ResnetArchitecture) and architecture.padding == "reflect"
+    assumed = reflects and padding is None and metadata is None
     source = Source(file=path.name, sha256=sha256(path), step=None)
     if metadata:
         source = Source(file=metadata.file, sha256=metadata.sha256, step=metadata.step)
@@ -121,6 +128,7 @@ def open_generator(
         data=None,
         source=source,
         description=recognised.description + (f", from the entry {entry!r}" if entry else ""),
+        note=_PADDING_ASSUMED.format(path=path) if assumed else "",
     )
 
 
