@@ -1,5 +1,6 @@
 """backends/cuda.py over a libcudart made of host memory, and over the real one where there is no GPU."""
 
+import contextlib
 import ctypes
 import gc
 import importlib.util
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -40,28 +42,43 @@ def cuda(library: Path, fake: ctypes.CDLL) -> Cuda:
     return Cuda(str(library), driver=str(library))
 
 
-def round_trip(cuda: Cuda) -> np.ndarray:
-    """0, 1, 2, ... through the device and back: plainly, then again from a graph."""
+class Loop(NamedTuple):
+    """Host memory, a device's, and host memory again."""
+
+    stream: Stream
+    sent: np.ndarray
+    received: np.ndarray
+    enqueue: Callable[[], None]  # what lies in `sent` then goes through the device into `received`
+
+
+@contextlib.contextmanager
+def open_loop(cuda: Cuda, nbytes: int) -> Iterator[Loop]:
     with (
         Stream(cuda) as stream,
-        PinnedBuffer(cuda, NBYTES) as sent,
-        PinnedBuffer(cuda, NBYTES) as received,
-        DeviceBuffer(cuda, NBYTES) as device,
+        PinnedBuffer(cuda, nbytes) as sent,
+        PinnedBuffer(cuda, nbytes) as received,
+        DeviceBuffer(cuda, nbytes) as device,
     ):
 
         def enqueue() -> None:
-            stream.copy_to_device(device, sent, NBYTES)
-            stream.copy_to_host(received, device, NBYTES)
+            stream.copy_to_device(device, sent, nbytes)
+            stream.copy_to_host(received, device, nbytes)
 
-        sent.array[:] = np.arange(NBYTES)
-        enqueue()
-        stream.synchronize()
-        plain = received.array.copy()
-        with stream.capture(enqueue) as graph:
-            sent.array[:] += 1
-            graph.launch(stream)
-            stream.synchronize()
-        return received.array - plain
+        yield Loop(stream, sent.array, received.array, enqueue)
+
+
+def round_trip(cuda: Cuda) -> np.ndarray:
+    """0, 1, 2, ... through the device and back: plainly, then again from a graph."""
+    with open_loop(cuda, NBYTES) as loop:
+        loop.sent[:] = np.arange(NBYTES)
+        loop.enqueue()
+        loop.stream.synchronize()
+        plain = loop.received.copy()
+        with loop.stream.capture(loop.enqueue) as graph:
+            loop.sent[:] += 1
+            graph.launch(loop.stream)
+            loop.stream.synchronize()
+        return loop.received - plain
 
 
 def test_what_goes_to_the_device_comes_back_and_everything_is_freed_once(cuda: Cuda, fake: ctypes.CDLL) -> None:
@@ -219,48 +236,27 @@ def test_on_a_gpu_bytes_come_back_plainly_and_from_a_graph() -> None:
 def test_on_a_gpu_a_graph_reads_what_lies_in_its_memory_when_it_is_launched() -> None:
     cuda, nbytes = module.load_cuda(), 3 * 256 * 448
     rng = np.random.default_rng(0)
-    with (
-        Stream(cuda) as stream,
-        PinnedBuffer(cuda, nbytes) as sent,
-        PinnedBuffer(cuda, nbytes) as received,
-        DeviceBuffer(cuda, nbytes) as device,
-    ):
-
-        def enqueue() -> None:
-            stream.copy_to_device(device, sent, nbytes)
-            stream.copy_to_host(received, device, nbytes)
-
-        with stream.capture(enqueue) as graph:
-            for _ in range(5):
-                sent.array[:] = rng.integers(0, 256, nbytes)
-                graph.launch(stream)
-                stream.synchronize()
-                np.testing.assert_array_equal(received.array, sent.array)
+    with open_loop(cuda, nbytes) as loop, loop.stream.capture(loop.enqueue) as graph:
+        for _ in range(5):
+            loop.sent[:] = rng.integers(0, 256, nbytes)
+            graph.launch(loop.stream)
+            loop.stream.synchronize()
+            np.testing.assert_array_equal(loop.received, loop.sent)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_two_streams_copy_at_once_and_mix_nothing_up() -> None:
     cuda, nbytes = module.load_cuda(), 1 << 22
-    with (
-        Stream(cuda) as first,
-        Stream(cuda) as second,
-        PinnedBuffer(cuda, nbytes) as one,
-        PinnedBuffer(cuda, nbytes) as other,
-        PinnedBuffer(cuda, nbytes) as one_back,
-        PinnedBuffer(cuda, nbytes) as other_back,
-        DeviceBuffer(cuda, nbytes) as near,
-        DeviceBuffer(cuda, nbytes) as far,
-    ):
-        one.array[:], other.array[:] = 1, 2
+    with open_loop(cuda, nbytes) as one, open_loop(cuda, nbytes) as other:
+        one.sent[:], other.sent[:] = 1, 2
         for _ in range(10):
-            for stream, host, device, back in ((first, one, near, one_back), (second, other, far, other_back)):
-                stream.copy_to_device(device, host, nbytes)
-                stream.copy_to_host(back, device, nbytes)
-        first.synchronize()
-        second.synchronize()
+            one.enqueue()
+            other.enqueue()
+        one.stream.synchronize()
+        other.stream.synchronize()
 
-        assert (one_back.array == 1).all()
-        assert (other_back.array == 2).all()
+        assert (one.received == 1).all()
+        assert (other.received == 2).all()
 
 
 @pytest.mark.gpu

@@ -123,8 +123,7 @@ class Diagnostics:
         if step < _START or real.shape != fake.shape:  # domains may differ in channels
             return
         difference = float((fake - real).abs().mean())
-        _, times = self._held(f"copied_{direction}", step, difference < _COPY)
-        if times >= _SAMPLES and self._may_warn(f"copied_{direction}", step):
+        if times := self._in_samples(f"copied_{direction}", step, difference < _COPY):
             yield (
                 f"Step {step}: generator_{direction} copies its input: {times} samples in a row differ from it by "
                 f"less than {_COPY} (now {difference:.3f}, of 2); this usually means that identity and cycle loss "
@@ -137,8 +136,7 @@ class Diagnostics:
         brightness = _correlation(real.mean(1), fake.mean(1))
         channels = [_correlation(*pair) for pair in zip(real.unbind(1), fake.unbind(1), strict=False)]
         lowest = min(brightness, sum(channels) / len(channels))
-        _, times = self._held(f"inverted_{direction}", step, lowest < _INVERTED)
-        if times >= _SAMPLES and self._may_warn(f"inverted_{direction}", step):
+        if times := self._in_samples(f"inverted_{direction}", step, lowest < _INVERTED):
             yield (
                 f"Step {step}: generator_{direction} inverts colours: in {times} samples in a row light became dark "
                 f"(correlation {lowest:.2f}); this usually means an unlucky start with too little identity loss, and "
@@ -170,6 +168,11 @@ class Diagnostics:
         since, times = self._since.get(name, [step, 0])
         self._since[name] = [since, times + 1]
         return step - since, times + 1
+
+    def _in_samples(self, name: str, step: int, seen: bool) -> int:
+        """In how many samples in a row something has been seen, where that is worth a warning now; else 0."""
+        _, times = self._held(name, step, seen)
+        return times if times >= _SAMPLES and self._may_warn(name, step) else 0
 
     def _remember(self, name: str, pictures: Tensor) -> list[list[float]]:
         """The first of these pictures, reduced, after the ones before it."""
