@@ -6,7 +6,6 @@ CycleGanEdgeError
 ├── ConfigError       a setting has a wrong name, type or value
 ├── DataError         pictures: a missing or empty folder, a file that is no picture, too few left
 ├── ImageError        an array or a picture file that cannot be used as an RGB image
-│   └── TruncatedError  a picture file that is not whole
 ├── CheckpointError   a training checkpoint that is missing, damaged or of another layout
 ├── TrainError        training that cannot go on
 ├── BundleError       an exported model that is missing, damaged, tampered with or of another version
@@ -34,10 +33,6 @@ class DataError(CycleGanEdgeError):
 
 class ImageError(CycleGanEdgeError):
     """An array or a file cannot be used as an RGB image."""
-
-
-class TruncatedError(ImageError):
-    """A picture file ends before it says it does, or its sums are wrong."""
 
 
 class CheckpointError(CycleGanEdgeError):

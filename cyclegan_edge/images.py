@@ -13,7 +13,7 @@ Whatever the file holds becomes three 8-bit channels of sRGB the way a person wo
 Pillow reads the header, so a file is judged by its content, never by its name, and by what decoding it would take
 (`image_limits`) before anything is decoded. OpenCV decodes plain JPEGs, bit for bit as Pillow does but several at once;
 Pillow decodes the rest, and refuses half a file. What libjpeg and libtiff print about damage is heard and not shown.
-Raises ImageError, one sentence that names the file; TruncatedError when it ends too early.
+Raises ImageError, one sentence that names the file.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from cyclegan_edge.errors import DataError, ImageError, TruncatedError, first_line
+from cyclegan_edge.errors import DataError, ImageError, first_line
 from cyclegan_edge.files import write_file
 from cyclegan_edge.hearing import Hearing
 from cyclegan_edge.image_limits import MAX_PIXELS, TooLargeError, check_cost
@@ -139,7 +139,7 @@ def inspect_image(data: bytes, name: str) -> Inspected:
         ) from error
     except Exception as error:  # a file that lies can raise anything there
         if "truncated" in str(error).lower():
-            raise TruncatedError(f"{name} is truncated ({len(data)} bytes are there); copy it again.") from error
+            raise ImageError(f"{name} is truncated ({len(data)} bytes are there); copy it again.") from error
         reason = hearing.said.removeprefix("tempfile.tif: ") or first_line(error)  # as Pillow calls what it reads
         raise ImageError(f"{name} cannot be decoded ({reason}); copy it again, or convert it to PNG.") from error
     return Inspected(rgb, transparent, hearing.said)

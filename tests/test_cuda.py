@@ -78,7 +78,8 @@ def round_trip(cuda: Cuda) -> np.ndarray:
             loop.sent[:] += 1
             graph.launch(loop.stream)
             loop.stream.synchronize()
-        return loop.received - plain
+        difference: np.ndarray = loop.received - plain
+        return difference
 
 
 def test_what_goes_to_the_device_comes_back_and_everything_is_freed_once(cuda: Cuda, fake: ctypes.CDLL) -> None:

@@ -131,7 +131,7 @@ def _cores() -> int:
 def _table(found: "DataCheck") -> Table:
     """A column for each folder, so that it fits into 80 characters."""
     table = Table("", *(Column(folder.name, justify="right") for folder in found.folders))
-    measures = ("readable", "corrupt", "truncated", "smallest", "median", "largest")
+    measures = ("readable", "corrupt", "smallest", "median", "largest")
     oddities = (f"below {found.size} px", "greyscale", "transparent")
     for row in zip((*measures, *oddities), *map(_column, found.folders), strict=True):
         table.add_row(*row)
@@ -139,7 +139,7 @@ def _table(found: "DataCheck") -> Table:
 
 
 def _column(folder: "FolderCheck") -> list[str]:
-    counts = len(folder.pictures), len(folder.corrupt), sum(broken.truncated for broken in folder.corrupt)
+    counts = len(folder.pictures), len(folder.corrupt)
     sizes = [f"{width}x{height}" for width, height in folder.sizes] or ["-"] * 3
     oddities = folder.small, len(folder.grey), len(folder.transparent)
     return [*map(str, counts), *sizes, *map(str, oddities)]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan_edge.errors import ImageError, TruncatedError
+from cyclegan_edge.errors import ImageError
 from cyclegan_edge.files import write_file
 from cyclegan_edge.images import inspect_image, list_images, name_kinds, read_encoded
 from cyclegan_edge.train.data.layout import find_folder, require_folder
@@ -48,7 +48,6 @@ class Corrupt:
 
     path: Path
     reason: str  # one sentence
-    truncated: bool  # it ends before it says it does; a cut TIFF or BMP only counts as corrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +139,7 @@ class DataCheck:
                 folder.name: {
                     "readable": len(folder.pictures),
                     "corrupt": [
-                        {"file": self._name(broken.path), "reason": broken.reason, "truncated": broken.truncated}
-                        for broken in folder.corrupt
+                        {"file": self._name(broken.path), "reason": broken.reason} for broken in folder.corrupt
                     ],
                     "sizes": dict(zip(("smallest", "median", "largest"), map(list, folder.sizes), strict=False)),
                     "smaller_than_size": folder.small,
@@ -200,7 +198,7 @@ def _measure(path: Path) -> Measured | Corrupt:
     try:
         rgb, transparent, damage = inspect_image(read_encoded(path), str(path))
     except ImageError as error:
-        return Corrupt(path, str(error), isinstance(error, TruncatedError))
+        return Corrupt(path, str(error))
     height, width, _ = rgb.shape
     grey = np.array_equal(rgb[:, :, 0], rgb[:, :, 1]) and np.array_equal(rgb[:, :, 1], rgb[:, :, 2])
     digest = hashlib.blake2b(f"{width}x{height} ".encode(), digest_size=20)
