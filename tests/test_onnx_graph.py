@@ -67,6 +67,44 @@ def test_a_loop_an_operator_of_others_and_a_function_are_named(write: Callable[.
         check_graph(write([helper.make_node("Identity", ["image"], ["translated"])], functions=[function]))
 
 
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Tile", "Range"])
+def test_an_operator_that_makes_any_size_is_named(operator: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(EngineError, match=rf"graph\.onnx holds {operator}, which no exported graph does"):
+        check_graph(write([helper.make_node(operator, ["image", "forever"], ["translated"])]))
+
+
+def test_what_is_computed_before_there_is_a_picture_keeps_its_size(write: Callable[..., Path]) -> None:
+    turned = helper.make_node("Reshape", ["forever", "yes"], ["column"])
+    wide = helper.make_node("Add", ["column", "forever"], ["wide"])
+    end = helper.make_node("Add", ["image", "wide"], ["translated"])
+
+    check_graph(write([turned, helper.make_node("Add", ["image", "column"], ["translated"])]))
+    with pytest.raises(EngineError, match="holds Add of constants alone"):
+        check_graph(write([turned, wide, end]))
+
+
+def test_a_graph_that_takes_more_memory_than_there_is_is_a_sentence(
+    tiny_bundle: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row with every row: (N, H, W, 3) becomes (H, H, W, 3)."""
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["turned"], perm=[1, 0, 2, 3]),
+        helper.make_node("Max", ["image", "turned"], ["all"]),
+        helper.make_node("ReduceMax", ["all"], ["most"], keepdims=0),
+        helper.make_node("Max", ["image", "most"], ["translated"]),
+    ]
+    graph = write(nodes)
+    graph.replace(tiny_bundle / "generator-fp32.onnx")
+    bundle = read_bundle(tiny_bundle)
+    artifact = replace(bundle.manifest.artifacts[0], sha256=sha256(tiny_bundle / "generator-fp32.onnx"))
+    monkeypatch.setattr("cyclegan_edge.backends.onnxruntime.available_memory", lambda **_: 32 << 20)
+    backend, _ = open_backend(bundle.with_artifact(artifact), engine="onnxruntime")
+
+    assert backend.run(np.ones((1, 32, 32, 3), np.uint8)).max() == 1
+    with pytest.raises(EngineError, match=r"needs more memory for a batch of shape \(1, 512, 512, 3\) than was free"):
+        backend.run(np.zeros((1, 512, 512, 3), np.uint8))
+
+
 @pytest.mark.parametrize("content", [b"\x08", b"\xff" * 20, b"\x3a\x7f", b"\x0f", b"no graph at all"])
 def test_what_is_no_protobuf_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "graph.onnx").write_bytes(content)

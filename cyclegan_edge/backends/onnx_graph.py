@@ -1,7 +1,8 @@
 """What may be given to an engine that reads ONNX: a graph of plain operators, which ends.
 
-A file may hold loops without end, functions of its own and operators of other domains, and engines run them all. The
-few fields that say so are read here from the bytes, because a device has no package `onnx`.
+A file may hold loops without end, functions of its own and operators of other domains, and engines run them all. They
+also make whatever size a constant asks for, and what needs no picture they compute when they open the file, before any
+limit of theirs. The few fields that say so are read here from the bytes, because a device has no package `onnx`.
 
 Source: onnx/onnx.proto; protobuf.dev/programming-guides/encoding.
 """
@@ -12,9 +13,13 @@ from pathlib import Path
 from cyclegan_edge.errors import EngineError
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_SIZED_BY_VALUE = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Range", "Tile", "Upsample"})
+_SIZED_BY_VALUE |= {"RandomNormal", "RandomUniform"}
+_KEEP_SIZE = frozenset({"Cast", "Constant", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Transpose"})
 _GRAPH, _FUNCTIONS = 7, 25  # fields of ModelProto
-_NODE = 1  # of GraphProto
-_OPERATOR, _DOMAIN = 4, 7  # of NodeProto
+_NODE, _INITIALIZER = 1, 5  # of GraphProto
+_INPUT, _OUTPUT, _OPERATOR, _DOMAIN = 1, 2, 4, 7  # of NodeProto
+_NAME = 8  # of TensorProto
 
 
 def check_graph(path: Path) -> None:
@@ -24,14 +29,38 @@ def check_graph(path: Path) -> None:
         for field, part in _fields(content):
             if field == _FUNCTIONS:
                 raise EngineError(f"{path} holds functions of its own, which no exported graph does; export it again.")
-            for node in (it for inner, it in _fields(part) if inner == _NODE) if field == _GRAPH else ():
-                texts = {inner: bytes(it) for inner, it in _fields(node) if inner in (_OPERATOR, _DOMAIN)}
-                operator, domain = (texts.get(it, b"").decode("ascii", "replace") for it in (_OPERATOR, _DOMAIN))
-                if operator in _CONTROL_FLOW or domain not in ("", "ai.onnx"):
-                    named = f"{domain} {operator}".strip()
-                    raise EngineError(f"{path} holds {named:.80}, which no exported graph does; export it again.")
+            if field == _GRAPH and (found := _oddity(part)):
+                raise EngineError(f"{path} holds {found:.99}, which no exported graph does; export it again.")
     except (IndexError, ValueError) as error:
         raise EngineError(f"{path} is not an ONNX file; export the model again.") from error
+
+
+def _oddity(graph: memoryview) -> str:
+    """What a GraphProto holds that is no plain operator, or an operator that makes much of little; else ""."""
+    constants = {
+        bytes(name) for field, it in _fields(graph) if field == _INITIALIZER for name in _texts(it, _NAME)[_NAME][-1:]
+    }
+    for field, node in _fields(graph):
+        if field != _NODE:
+            continue
+        texts = _texts(node, _INPUT, _OUTPUT, _OPERATOR, _DOMAIN)
+        operator, domain = (b"".join(texts[it][-1:]).decode("ascii", "replace") for it in (_OPERATOR, _DOMAIN))
+        if operator in _CONTROL_FLOW | _SIZED_BY_VALUE or domain not in ("", "ai.onnx"):
+            return f"{domain} {operator}".strip()
+        if constants.issuperset(filter(None, texts[_INPUT])):
+            if operator not in _KEEP_SIZE:
+                return f"{operator} of constants alone"
+            constants.update(texts[_OUTPUT])
+    return ""
+
+
+def _texts(message: memoryview, *wanted: int) -> dict[int, list[bytes]]:
+    """What the wanted fields of a message hold, each as often as it is there."""
+    found: dict[int, list[bytes]] = {field: [] for field in wanted}
+    for field, part in _fields(message):
+        if field in found:
+            found[field].append(bytes(part))
+    return found
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

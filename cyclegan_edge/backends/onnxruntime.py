@@ -9,6 +9,8 @@ import ctypes
 import io
 import os
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from cyclegan_edge.contract import IMAGE, TRANSLATED, Batch, Precision
 from cyclegan_edge.errors import BundleError, EngineError, first_line
 from cyclegan_edge.files import user_cache
 from cyclegan_edge.geometry import check_batch
+from cyclegan_edge.memory import available_memory
 
 
 class _Provider(NamedTuple):
@@ -37,6 +40,9 @@ _PROVIDERS = {
     "cuda": _Provider("CUDAExecutionProvider", "CUDA", ("CPUExecutionProvider",)),
     "tensorrt": _Provider("TensorrtExecutionProvider", "TensorRT", ("CUDAExecutionProvider", "CPUExecutionProvider")),
 }
+
+
+_opening = threading.Lock()
 
 
 class OnnxRuntimeBackend:
@@ -74,6 +80,11 @@ def run_session(session: onnxruntime.InferenceSession, wanted: str, given: dict[
         return session.run([wanted], given)[0]
     except Exception as error:
         shapes = ", ".join(str(array.shape) for array in given.values())
+        if "Available memory of" in str(error):
+            raise EngineError(
+                f"ONNX Runtime needs more memory for a batch of shape {shapes} than was free when it was opened; "
+                f"choose a smaller size, or end other programs."
+            ) from error
         raise EngineError(f"ONNX Runtime could not translate a batch of shape {shapes} ({_reason(error)}).") from error
 
 
@@ -86,7 +97,7 @@ def open_session(
         raise EngineError(f"This ONNX Runtime {version} is not built for {wanted.title}; `{INSTALL['onnx-cuda']}`.")
     check_graph(path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings about the graph are not the user's
+    options.log_severity_level = 4  # what is an error is raised too
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     remedy = "export the model again"
     if provider != "cpu":
@@ -94,12 +105,13 @@ def open_session(
         onnxruntime.set_default_logger_severity(4)  # or it prints what is said below
         _load_cuda_libraries()
     try:
-        session = onnxruntime.InferenceSession(
-            str(path),
-            options,
-            providers=[(wanted.name, _provider_options(provider, precision)), *wanted.helpers],
-            enable_fallback=0,  # or it prints and takes the CPU
-        )
+        with _bounded(options) if provider == "cpu" else contextlib.nullcontext():
+            session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=[(wanted.name, _provider_options(provider, precision)), *wanted.helpers],
+                enable_fallback=0,  # or it prints and takes the CPU
+            )
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         where = "" if provider == "cpu" else f" on {wanted.title}"
         raise EngineError(f"ONNX Runtime {version} refuses {path}{where} ({_reason(error)}); {remedy}.") from error
@@ -109,6 +121,25 @@ def open_session(
         raise EngineError(f"ONNX Runtime {version} started {chosen} instead of {wanted.title}{missing}; {remedy}.")
     session.disable_fallback()
     return session
+
+
+@contextlib.contextmanager
+def _bounded(options: onnxruntime.SessionOptions) -> Iterator[None]:
+    """Give the session that is opened inside memory of its own, no more than there is now: a graph may ask for any.
+
+    A session keeps the allocator that is registered when it is opened; registering the next one lets go of the last.
+    """
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    with _opening:
+        try:
+            most = onnxruntime.OrtArenaCfg({"max_mem": available_memory(swap=True)})
+            onnxruntime.create_and_register_allocator(place, most)
+            yield
+        finally:
+            onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": 0}))
 
 
 def _provider_options(provider: str, precision: Precision) -> dict[str, Any]:

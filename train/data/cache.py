@@ -1,11 +1,11 @@
 """Decoded pictures, kept in memory between epochs, so that only the first look at a file decodes it."""
 
-import contextlib
 import threading
 from pathlib import Path
 
 from cyclegan_edge.contract import Picture
 from cyclegan_edge.images import read_image
+from cyclegan_edge.memory import available_memory
 
 
 class PictureCache:
@@ -30,14 +30,3 @@ class PictureCache:
                 self._room -= picture.nbytes
                 self._kept[path] = picture
         return picture
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping, by the machine and by the limit of its container, where Linux says so."""
-    sizes = [1 << 62]
-    with contextlib.suppress(OSError, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        sizes += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number
-        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return min(sizes)
