@@ -4,9 +4,6 @@ import contextlib
 import json
 import re
 import socket
-import ssl
-import struct
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -30,9 +27,9 @@ from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered
 from cyclegan_edge.video.timings import Recent, Stages
 from cyclegan_edge.web import server
 from cyclegan_edge.web.access import MOST_CONNECTIONS
-from cyclegan_edge.web.camera import MAX_BYTES, BrowserSource
-from cyclegan_edge.web.server import Page, check_web, open_page
-from cyclegan_edge.web.watcher import FIRST_LEVEL, HEADER, LATE, LEVELS, SOON, TAG, LinkQuality
+from cyclegan_edge.web.camera import BrowserSource
+from cyclegan_edge.web.server import Page, open_page
+from cyclegan_edge.web.watcher import HEADER, TAG
 
 ABOUT = {"model": "scenes", "engine": "onnxruntime", "device": "CPU", "source": "synthetic"}
 RECENT = Recent(frames=9, dropped=4, fps=25.0, median=Stages(1, 2, 30, 4, 5, 61))
@@ -354,96 +351,14 @@ def test_whoever_watches_is_not_put_out_for_newcomers(page: Page) -> None:
         assert next_text(watcher, "pong")["pong"] == 7
 
 
-def test_https_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -out {chain} -keyout {key}"
-    try:
-        subprocess.run(command.split(), check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl")
-
-    with open_page("127.0.0.1", 0, about=ABOUT, stats=lambda: RECENT, certificate=(chain, key)) as page:
-        trusting = ssl.create_default_context()
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-        with urllib.request.urlopen(page.url + "/stats.json", timeout=WAIT, context=trusting) as answer:
-            assert answer.status == 200
-        assert page.url.startswith("https://")
-
-
-def test_a_certificate_that_is_none_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "chain.pem").write_text("no certificate")
-
-    with pytest.raises(SinkError, match="give a PEM certificate and its key"):
-        open_page(
-            "127.0.0.1",
-            0,
-            about=ABOUT,
-            stats=lambda: RECENT,
-            certificate=(tmp_path / "chain.pem", tmp_path / "chain.pem"),
-        ).__enter__()
-
-
-def test_a_taken_port_is_a_sentence(page: Page) -> None:
-    port = int(page.url.rpartition(":")[2])
-
-    with pytest.raises(SinkError, match=rf"127\.0\.0\.1:{port} \(.*\); choose another with --port"):
-        open_page("127.0.0.1", port, about=ABOUT, stats=lambda: RECENT).__enter__()
-
-
-def test_a_port_out_of_range_is_a_sentence() -> None:
-    with pytest.raises(SinkError, match="ports go from 0 to 65535"):
-        open_page("127.0.0.1", 70000, about=ABOUT, stats=lambda: RECENT).__enter__()
-
-
-def test_a_missing_extra_is_named_with_the_command_that_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "find_spec", lambda name: None)
-
-    with pytest.raises(SinkError, match=r"websockets and segno; add them with `pip install 'cyclegan-edge\[web\]'`"):
-        check_web()
-
-
-def test_a_slow_link_gets_smaller_pictures_and_a_fast_one_better_ones() -> None:
-    slow, fast = LinkQuality(), LinkQuality()
-
-    for _ in range(len(LEVELS)):
-        slow.acknowledged(2 * LATE)
-    for _ in range(100):
-        fast.acknowledged(SOON / 2)
-
-    assert (slow.level, fast.level) == (len(LEVELS) - 1, 0)
-
-
-def test_a_link_that_cannot_do_better_is_tried_less_and_less_often() -> None:
-    quality, better = LinkQuality(), 0
-
-    for _ in range(1000):  # a link that carries the first level but nothing above
-        before = quality.level
-        quality.acknowledged(SOON / 2 if before >= FIRST_LEVEL else 2 * LATE)
-        better += quality.level < before
-
-    assert better < 15
-
-
-# --- the browser's camera
-
-
-def jpeg(level: int, size: tuple[int, int] = (48, 64)) -> bytes:
-    return cv2.imencode(".jpg", np.full((*size, 3), level, np.uint8))[1].tobytes()
-
-
-@pytest.fixture
-def camera() -> Iterator[BrowserSource]:
-    source = BrowserSource()
-    yield source
-    source.close()
-
-
-def test_a_picture_from_a_browser_is_a_frame_and_comes_back_with_its_tag(board: Board, camera: BrowserSource) -> None:
+def test_a_picture_from_a_browser_is_a_frame_and_comes_back_with_its_tag(board: Board) -> None:
+    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 200, np.uint8))[1].tobytes()
     with (
+        contextlib.closing(BrowserSource()) as camera,
         open_page("127.0.0.1", 0, about=ABOUT, stats=lambda: RECENT, controls=board, camera=camera) as page,
         watching(page) as watcher,
     ):
-        watcher.send(TAG.pack(41) + jpeg(200))
+        watcher.send(TAG.pack(41) + jpeg)
         frame = camera.read()
         assert frame is not None
         show(page, 90, tag=frame.tag)
@@ -452,49 +367,3 @@ def test_a_picture_from_a_browser_is_a_frame_and_comes_back_with_its_tag(board: 
     assert (frame.tag, frame.index) == (41, 0)
     assert abs(int(frame.image.mean()) - 200) < 3
     assert tag == 42
-
-
-def test_of_the_pictures_that_a_browser_sends_the_newest_wins(camera: BrowserSource) -> None:
-    for tag in range(5):
-        assert camera.put("phone", tag, jpeg(10 * tag))
-
-    frame = camera.read()
-
-    assert frame is not None
-    assert frame.tag == 4
-
-
-def test_one_browser_has_the_camera_until_it_goes(camera: BrowserSource) -> None:
-    assert camera.trouble() is not None
-    assert camera.put("phone", 0, jpeg(10))
-    assert camera.trouble() is None
-    assert not camera.put("laptop", 0, jpeg(10))
-
-    camera.release("phone")
-
-    assert camera.put("laptop", 0, jpeg(10))
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [b"", b"GIF89a", jpeg(1)[:10], b"\xff\xd8\xff" + bytes(100), jpeg(1, (16, 4000)), jpeg(1) + bytes(MAX_BYTES)],
-)
-def test_what_is_too_large_or_no_jpeg_is_not_decoded(camera: BrowserSource, sent: bytes) -> None:
-    assert not camera.put("phone", 0, sent)
-
-
-def test_a_camera_picture_that_is_cut_is_passed_over(camera: BrowserSource) -> None:
-    whole = jpeg(50, (200, 200))
-    header_only = whole[: whole.index(b"\xff\xda")]
-    camera.put("phone", 0, header_only)
-    camera.close()
-
-    assert camera.read() is None
-
-
-def test_a_picture_that_claims_enormous_sides_is_refused(camera: BrowserSource) -> None:
-    bomb = bytearray(jpeg(50))
-    at = bomb.index(b"\xff\xc0")
-    struct.pack_into(">HH", bomb, at + 5, 65500, 65500)
-
-    assert not camera.put("phone", 0, bytes(bomb))

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan_edge.contract import Size
+from cyclegan_edge.hearing import Hearing
 from cyclegan_edge.video.frames import Clock, Frame
 from cyclegan_edge.video.mailbox import Mailbox
 
@@ -66,7 +67,8 @@ class BrowserSource:
             sent = self._mailbox.take(_LOOK)
             if sent is None:
                 continue
-            image = cv2.imdecode(np.frombuffer(sent.jpeg, np.uint8), cv2.IMREAD_COLOR)
+            with Hearing():  # what libjpeg has to say of it
+                image = cv2.imdecode(np.frombuffer(sent.jpeg, np.uint8), cv2.IMREAD_COLOR)
             if image is not None:
                 self._index += 1
                 return Frame(np.asarray(image, np.uint8), sent.arrived, self._index, sent.tag)
