@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -56,3 +57,17 @@ def test_doctor_says_when_onnxruntime_is_not_built_for_a_gpu(monkeypatch: pytest
 
     assert found("onnx-tensorrt").missing
     assert found("onnx-cuda").found == "not in this onnxruntime"
+
+
+def test_doctor_says_of_each_gpu_which_tensorrt_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, capabilities = ["NVIDIA H200", "NVIDIA GeForce RTX 4090", "Orin"], ["9.0", "8.9", "8.7"]
+    cuda = SimpleNamespace(
+        device_count=lambda: 3, device_name=names.__getitem__, compute_capability=capabilities.__getitem__
+    )
+    monkeypatch.setattr("cyclegan_edge.backends.cuda.load_cuda", lambda: cuda)
+
+    assert found("NVIDIA GPUs").found == (
+        "NVIDIA H200 (9.0): TensorRT; TensorRT for RTX does not support 9.0. "
+        "NVIDIA GeForce RTX 4090 (8.9): TensorRT for RTX or TensorRT. "
+        "Orin (8.7): TensorRT; TensorRT for RTX does not support 8.7"
+    )

@@ -160,7 +160,9 @@ def test_a_capture_that_fails_halfway_leaves_the_stream_usable(cuda: Cuda, fake:
 
 
 def test_the_device_is_named_by_the_driver_and_the_runtime(cuda: Cuda) -> None:
-    assert (cuda.device_name(), cuda.compute_capability()) == ("Fake Orin", "8.7")
+    assert (cuda.device_count(), cuda.device_name(0), cuda.compute_capability(0)) == (1, "Fake Orin", "8.7")
+    with pytest.raises(EngineError, match="cudaDeviceGetAttribute failed"):
+        cuda.compute_capability(1)
 
 
 @pytest.mark.parametrize("name", ["cuInit", "cuDeviceGet", "cuDeviceGetName"])

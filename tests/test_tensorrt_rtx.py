@@ -1,6 +1,8 @@
 """NVIDIA's own parser and builder on every graph that we write: TensorRT for RTX needs no GPU to build."""
 
+import errno
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,25 +10,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from typer.testing import CliRunner
 
 from cyclegan_edge.backends.tensorrt.build import BuiltEngine, EngineConfig, build_engine
 from cyclegan_edge.backends.tensorrt.library import AMPERE_AND_NEWER, RTX, load, this_platform, trt_log, trt_runtime
-from cyclegan_edge.bundle import read_bundle
+from cyclegan_edge.bundle import Artifact, Manifest, Source, read_bundle, write_manifest
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import GraphPrecision, Interface
 from cyclegan_edge.errors import ConfigError, ExportError
 from cyclegan_edge.export.formats.onnx import Graph, write_onnx
+from cyclegan_edge.export.formats.tensorrt import add_engine
 from cyclegan_edge.export.weights.generators import Architecture, ResnetArchitecture, UnetArchitecture, empty_generator
+from cyclegan_edge.files import sha256
 from cyclegan_edge.train.networks import GeneratorConfig, new_generator
 
 pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed: `pip install 'cyclegan-edge[tensorrt-rtx]'`"
 )
 
+PRECISIONS: tuple[GraphPrecision, ...] = ("fp32", "fp16")
 SHAPES = ((1, 64, 64), (1, 256, 456), (2, 512, 912))
 PLAIN = ResnetArchitecture(down=(4, 8, 16), blocks=(16,), up=(8, 4))
 OWN = {
@@ -152,6 +160,56 @@ def test_a_file_that_is_no_graph_is_refused_in_words_that_name_no_folder(tmp_pat
     assert str(tmp_path) not in str(refused.value)
 
 
+def foreign_graph(path: Path, *nodes: onnx.NodeProto, opset: int = 18) -> Path:
+    """Pictures of uint8 (N, H, W, 3) through `nodes`, from "in" to "out", both (N, 3, H, W) float32."""
+    shape: list[str | int | None] = ["n", "h", "w", 3]
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("image", "translated")]
+    frame = [
+        helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["wide"], ["in"], perm=[0, 3, 1, 2]),
+        *nodes,
+        helper.make_node("Transpose", ["out"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["last"], ["translated"], to=TensorProto.UINT8),
+    ]
+    constants = {"half": np.array([1, 1, 0.5, 0.5], np.float32), "kernel": np.ones((3, 3, 3, 3), np.float32)}
+    tensors = [numpy_helper.from_array(values, name) for name, values in constants.items()]
+    graph = helper.make_graph(frame, "foreign", ends[:1], ends[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (helper.make_node("Resize", ["in", "", "half"], ["out"], "shrink", mode="cubic", antialias=1),
+         r'Resize shrink: .*"Antialiasing is not supported currently\."'),
+        (helper.make_node("NoSuchThing", ["in"], ["out"], "strange"), r'NoSuchThing strange: .*"Plugin not found, are'),
+    ],
+    ids=["a layer that it lacks", "an operator that nobody has"],
+)  # fmt: skip
+def test_a_graph_that_it_cannot_read_is_refused_by_the_node(tmp_path: Path, node: onnx.NodeProto, words: str) -> None:
+    with pytest.raises(ExportError, match=rf"TensorRT for RTX [\d.]+ cannot read foreign\.onnx \({words}.*\)\.$"):
+        built(foreign_graph(tmp_path / "foreign.onnx", node), precision="fp32")
+
+
+def test_a_graph_that_it_reads_and_cannot_build_is_refused_in_whole_words(tmp_path: Path) -> None:
+    nodes = (
+        helper.make_node("Cast", ["in"], ["brief"], to=TensorProto.BFLOAT16),
+        helper.make_node("Cast", ["kernel"], ["brief_kernel"], to=TensorProto.BFLOAT16),
+        helper.make_node("ConvTranspose", ["brief", "brief_kernel"], ["doubled"], "up", pads=[1, 1, 1, 1]),
+        helper.make_node("Cast", ["doubled"], ["out"], to=TensorProto.FLOAT),
+    )
+
+    with pytest.raises(ExportError) as refused:
+        built(foreign_graph(tmp_path / "foreign.onnx", *nodes, opset=22), precision="fp32")
+
+    said = str(refused.value)
+    assert re.match(r"TensorRT for RTX [\d.]+ could not build an engine from foreign\.onnx \(\S.*\)\.$", said)
+    assert "Could not infer output types for operation" in said
+    assert len(said) < 800
+    assert str(tmp_path) not in said
+
+
 def test_progress_is_told_by_phase_and_can_stop_the_build(half_graph: Path) -> None:
     told: list[tuple[str, int, int]] = []
 
@@ -218,6 +276,54 @@ def test_export_builds_it_without_a_gpu_and_says_what_was_not_compared(
     assert re.search(r"NORMALIZATION FLOAT FLOAT \d+", table), "norms stay in float32"
     assert "As TensorRT for RTX reads generator-fp16.onnx" in table
     assert "dB from PyTorch on 1 pictures" in table
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def bundle_folder(half_graph: Path, tmp_path: Path) -> Path:
+    """A bundle that holds both graphs."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    shutil.copy(half_graph, folder)
+    write_onnx(generator_of("reference"), folder / "generator-fp32.onnx")
+    graphs = tuple(
+        Artifact(file=file, format="onnx", precision=precision, sha256=sha256(folder / file))
+        for precision in PRECISIONS
+        if (file := f"generator-{precision}.onnx")
+    )
+    source = Source(file="step-1.pt", sha256="0" * 64, step=1)
+    write_manifest(
+        folder, Manifest(name="tiny", direction="ab", size=64, architecture={}, source=source, artifacts=graphs)
+    )
+    return folder
+
+
+def test_a_build_that_is_stopped_leaves_the_bundle_as_it_was(bundle_folder: Path) -> None:
+    before = held(bundle_folder)
+
+    with pytest.raises(ExportError, match="was not built: it was stopped"):
+        add_engine(bundle_folder, RTX, shapes=SHAPES, on_progress=lambda *_: False)
+
+    assert held(bundle_folder) == before
+
+
+def test_a_disk_that_is_full_when_the_engine_is_built_leaves_the_bundle_as_it_was(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = held(bundle_folder)
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    with pytest.raises(ExportError, match=r"No space left on device") as refused:
+        add_engine(bundle_folder, RTX, shapes=SHAPES)
+
+    assert "\n" not in str(refused.value)
+    assert held(bundle_folder) == before
 
 
 def test_without_a_driver_opening_says_that_the_driver_is_missing(half_graph: Path) -> None:

@@ -9,8 +9,9 @@ libcudart is there wherever TensorRT is, a Jetson included. Only calls whose ABI
 cudaGraphInstantiateWithFlags (cudaGraphInstantiate changed in 12) and cudaDeviceGetAttribute (the struct of
 cudaGetDeviceProperties changes with each version; the name comes from the driver, libcuda).
 
-The device is the first visible one; CUDA_VISIBLE_DEVICES chooses another. Every return code is checked and becomes an
-EngineError with CUDA's own words. What was allocated is freed once: by close(), or quietly when it is collected.
+Everything runs on the first visible device; CUDA_VISIBLE_DEVICES chooses another. Every return code is checked and
+becomes an EngineError with CUDA's own words. What was allocated is freed once: by close(), or quietly when it is
+collected.
 """
 
 import ctypes
@@ -93,17 +94,23 @@ class Cuda:
             words = (self._error_string(code) or b"unknown error").decode(errors="replace")
             raise EngineError(f"CUDA's {name} failed: {words} (error {code}){_HINTS.get(code, '')}.")
 
-    def compute_capability(self) -> str:
-        """Of the first visible device: "8.7" is an Orin."""
+    def device_count(self) -> int:
+        """How many devices are visible."""
+        count = c_int()
+        self.call("cudaGetDeviceCount", ctypes.byref(count))
+        return count.value
+
+    def compute_capability(self, index: int = _FIRST_DEVICE) -> str:
+        """Of a visible device: "8.7" is an Orin."""
         value = c_int()
         parts = []
         for attribute in _COMPUTE_CAPABILITY:
-            self.call("cudaDeviceGetAttribute", ctypes.byref(value), attribute, _FIRST_DEVICE)
+            self.call("cudaDeviceGetAttribute", ctypes.byref(value), attribute, index)
             parts.append(str(value.value))
         return ".".join(parts)
 
-    def device_name(self) -> str:
-        """Of the first visible device, as the driver calls it: "Orin"."""
+    def device_name(self, index: int = _FIRST_DEVICE) -> str:
+        """Of a visible device, as the driver calls it: "Orin"."""
         try:
             calls = _prototyped(ctypes.CDLL(self._driver), _DRIVER_CALLS)
         except OSError as error:
@@ -111,7 +118,7 @@ class Cuda:
         device, name = c_int(), ctypes.create_string_buffer(256)
         steps: tuple[tuple[str, tuple[object, ...]], ...] = (
             ("cuInit", (0,)),
-            ("cuDeviceGet", (ctypes.byref(device), _FIRST_DEVICE)),
+            ("cuDeviceGet", (ctypes.byref(device), index)),
             ("cuDeviceGetName", (name, len(name), device)),
         )
         for function, arguments in steps:

@@ -47,6 +47,7 @@ def examine() -> list[Fact]:
         _probe(machine, "Python", _python),
         _probe(machine, "cyclegan-edge", lambda: version("cyclegan-edge"), "pip install cyclegan-edge"),
         _probe(machine, "extension", _extension, "pip install --force-reinstall --no-deps cyclegan-edge"),
+        _probe(machine, "NVIDIA GPUs", _gpus),
         _probe(engines, "tensorrt", _tensorrt),
         _probe(engines, "tensorrt-rtx", _tensorrt_rtx),
         _probe(engines, "onnx-tensorrt", lambda: _provider("Tensorrt"), INSTALL["onnx-tensorrt"]),
@@ -92,6 +93,21 @@ def _extension() -> str:
     from cyclegan_edge import preprocess
 
     return f"runs {preprocess.default_isa()}, of {', '.join(preprocess.available_isas())}"
+
+
+def _gpus() -> str:
+    """Each with the TensorRT that fits it, whichever is installed."""
+    from cyclegan_edge.backends.cuda import load_cuda
+    from cyclegan_edge.backends.tensorrt.library import RTX, TENSORRT, supports
+
+    cuda = load_cuda()
+    found = []
+    for index in range(cuda.device_count()):
+        capability = cuda.compute_capability(index)
+        either = f"{RTX.title} or {TENSORRT.title}"
+        only = f"{TENSORRT.title}; {RTX.title} does not support {capability}"
+        found.append(f"{cuda.device_name(index)} ({capability}): {either if supports(RTX, capability) else only}")
+    return ". ".join(found)
 
 
 def _tensorrt() -> str:

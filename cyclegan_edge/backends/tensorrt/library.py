@@ -159,10 +159,15 @@ def covers(capability: str, found: str) -> bool:
     return has >= least if capability.endswith("+") else has == least
 
 
+def supports(edition: Edition, compute_capability: str) -> bool:
+    """Whether the edition runs on GPUs of this compute capability; TensorRT is asked about none."""
+    known = (*COMPUTE_CAPABILITIES, AMPERE_AND_NEWER[-1])
+    return not edition.portable or any(covers(it, compute_capability) for it in known)
+
+
 def why_unsupported(edition: Edition, here: Device) -> str | None:
     """Why the edition runs nothing on this GPU, a sentence without its end; None where it does."""
-    known = (*COMPUTE_CAPABILITIES, AMPERE_AND_NEWER[-1])
-    if not edition.portable or any(covers(it, here.compute_capability) for it in known):
+    if supports(edition, here.compute_capability):
         return None
     return f"{edition.title} does not support compute capability {here.compute_capability} ({here.gpu}), TensorRT does"
 
