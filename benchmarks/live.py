@@ -7,11 +7,9 @@ flicker), real clips, an RTSP server, Chromium or hours is measured where it is 
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
-import resource
 import socket
 import subprocess
 import sys
@@ -21,117 +19,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import glass
+from live_endurance import half_sent, soak
+from live_quiet import quiet, skipping
+from live_stand_ins import Barred, Collected, Cycling, Row, Sleepy, StandIn
 from machine import cpu_name
 
 from cyclegan_edge import Translator
-from cyclegan_edge.contract import Batch
 from cyclegan_edge.errors import SourceError
-from cyclegan_edge.video.frames import BgrPicture, Frame, Rendered, Source
+from cyclegan_edge.video.frames import Frame, Rendered, Source
 from cyclegan_edge.video.overlay import LiveView
 from cyclegan_edge.video.paced import Paced
 from cyclegan_edge.video.pipeline import Pipeline
 from cyclegan_edge.video.reconnect import Reconnecting
 from cyclegan_edge.video.recorder import Recorder, open_recording
 from cyclegan_edge.video.sources import open_source
-from cyclegan_edge.video.stabilize import FrameSkipper, Stabilizer
-from cyclegan_edge.video.synthetic import SyntheticSource
 from cyclegan_edge.video.timings import Timings
 
 REPORT = Path(__file__).with_suffix(".md")
 RESULTS = REPORT.with_suffix(".json")  # of the parts that ran last, so that one of them can be run again
-SIZE_720P = (720, 1280)
 TURNS = 3
-
-
-class Row(NamedTuple):
-    """One figure of the report."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool | None = None  # None: no bound
-
-
-class StandIn:
-    """An engine that sleeps for a time and gives back its input."""
-
-    device = "nowhere"
-
-    def __init__(self, milliseconds: float) -> None:
-        self.name = f"stand-in of {milliseconds:g} ms"
-        self._seconds = milliseconds / 1000
-
-    def run(self, images: Batch) -> Batch:
-        time.sleep(self._seconds)
-        return images.copy()
-
-
-class Cycling:
-    """A few rendered pictures again and again, so that rendering costs nothing."""
-
-    live = False
-    length: int | None = None
-    stamp = "it was taken from memory"
-
-    def __init__(self, fps: float, *, size: tuple[int, int] = SIZE_720P) -> None:
-        synthetic = SyntheticSource(size=size, fps=2, clock=time.monotonic)
-        self._pictures = [synthetic.read().image for _ in range(8)]
-        self.name, self.size, self.fps, self._index = "memory", size, fps, -1
-
-    def read(self) -> Frame:
-        self._index += 1
-        return Frame(self._pictures[self._index % len(self._pictures)], time.monotonic(), self._index)
-
-    def close(self) -> None:
-        pass
-
-
-class Barred(Paced):
-    """A camera of pictures with the time at which each is taken."""
-
-    def read(self) -> Frame | None:
-        frame = super().read()
-        if frame is None:
-            return None
-        image = frame.image.copy()
-        glass.write(image, glass.now_ms())
-        return Frame(image, time.monotonic(), frame.index)
-
-
-class Collected:
-    """A sink that notes what it is shown and when."""
-
-    name = "collected"
-
-    def __init__(self, *, read: bool = False) -> None:
-        self.indices: list[int] = []
-        self.ages: list[float] = []  # ms, as reported
-        self.true_ages: list[float] = []  # ms, read from the bars
-        self._read = read
-
-    def show(self, rendered: Rendered) -> bool:
-        self.indices.append(rendered.frame.index)
-        self.ages.append(1000 * (time.monotonic() - rendered.frame.captured))
-        if self._read:
-            self.true_ages.append(glass.age_ms(rendered.translated))
-        return True
-
-
-class Sleepy:
-    """A recorder on a disk that takes 200 ms a picture."""
-
-    name = "a slow disk"
-
-    def show(self, rendered: Rendered) -> bool:
-        time.sleep(0.2)
-        return True
 
 
 def bare_rate(engine: StandIn, seconds: float) -> float:
@@ -283,89 +196,6 @@ def _glass(name: str, opened: Callable[[], Source], seconds: float, *, constant:
     yield Row(f"{name}: age of the first picture after 3 s of loading", "< 300 ms", f"{true[0]:.0f} ms", true[0] < 300)
 
 
-def quiet(model: Path | None, data: Path | None) -> Iterator[Row]:
-    """Covered lens, flicker and skipping, with a real model."""
-    if model is None:
-        yield Row("covered lens, flicker", "", "left out: no --model")
-        return
-    translator = Translator.load(model)
-    rng = np.random.default_rng(0)
-    yield from _covered(translator, rng)
-    if data is None:
-        yield Row("flicker on the clips", "", "left out: no --data with clips/")
-        return
-    for clip in sorted((data / "clips").iterdir()):
-        yield from _clip(translator, clip)
-
-
-def _covered(translator: Translator, rng: np.random.Generator) -> Iterator[Row]:
-    stabilizer, shown, raw = Stabilizer(), [], []
-    for _ in range(12):
-        dark = np.clip(rng.normal(3, 2, (*SIZE_720P, 3)).round(), 0, 255).astype(np.uint8)
-        batch = translator.prepare(dark, bgr=True)
-        output = translator.run(batch)
-        raw.append(translator.restore(output, *SIZE_720P, bgr=True).astype(np.int16))
-        shown.append(translator.restore(stabilizer(batch, output), *SIZE_720P, bgr=True).astype(np.int16))
-    before, after = (np.mean([np.abs(a - b).mean() for a, b in itertools.pairwise(it)]) for it in (raw, shown))
-    level = np.mean([picture.mean() for picture in shown])
-    yield Row(
-        f"covered lens (level 3, sigma 2): change a frame, {before:.1f} levels without fading",
-        "<= 2 levels",
-        f"{after:.2f} levels, at level {level:.0f}",
-        bool(after <= 2),
-    )
-
-
-def _clip(translator: Translator, clip: Path) -> Iterator[Row]:
-    """Flicker of still pixels with and without smoothing, and what smoothing changes where the input moved."""
-    source, stabilizer, skipper = open_source(str(clip)), Stabilizer(), FrameSkipper()
-    stabilizer.smooth = skipper.enabled = True
-    plain, smooth, harm, costs = [], [], [], []
-    before: tuple[BgrPicture, BgrPicture, BgrPicture] | None = None
-    for _ in range(40):
-        frame = source.read()
-        if frame is None:
-            break
-        batch = translator.prepare(frame.image, bgr=True)
-        output = translator.run(batch)
-        began = time.perf_counter()
-        smoothed = stabilizer(batch, output)
-        costs.append(1000 * (time.perf_counter() - began))
-        if before is not None:
-            difference = np.abs(batch[0].astype(np.int16) - before[0]).max(-1)
-            still, moved = difference <= 3, difference > 8
-            plain.append(np.abs(output[0].astype(np.int16) - before[1])[still].mean())
-            smooth.append(np.abs(smoothed[0].astype(np.int16) - before[2])[still].mean())
-            if moved.any():
-                harm.append(np.abs(smoothed[0].astype(np.int16) - output[0])[moved].mean())
-        before = batch[0], output[0], smoothed[0]
-    source.close()
-    ratio = np.mean(smooth) / np.mean(plain)
-    yield Row(
-        f"--smooth on {clip.name}: change a frame of still pixels, {np.mean(plain):.2f} levels without",
-        "halved",
-        f"{np.mean(smooth):.2f} levels, {ratio:.0%}",
-        bool(ratio <= 0.5),
-    )
-    worst = max(harm, default=0.0)
-    yield Row("  where the input moved more than 8 levels", "<= 0.5 level", f"{worst:.2f} level", bool(worst <= 0.5))
-    yield Row("  time for it", "1.8 ms of a prototype", f"{np.median(costs):.2f} ms", bool(np.median(costs) <= 1.8))
-
-
-def skipping(seconds: float) -> Iterator[Row]:
-    """Runs that a static scene saves, under a camera's noise, and that a moving one does not."""
-    rng = np.random.default_rng(0)
-    still = Cycling(30).read().image
-    translator, skipper = Translator(StandIn(0), size=256), FrameSkipper()
-    skipper.enabled = True
-    for _ in range(100):
-        noisy = np.clip(still + rng.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
-        skipper(translator.prepare(noisy, bgr=True), translator)
-    yield Row(
-        "--skip on a static scene with noise of 2 levels", ">= 90 %", f"{skipper.skipped} %", skipper.skipped >= 90
-    )
-
-
 def page(seconds: float) -> Iterator[Row]:
     """The page in Chromium: a fast link, a slow one, a cut, and the browser's own camera."""
     try:
@@ -375,97 +205,6 @@ def page(seconds: float) -> Iterator[Row]:
         return
     for what, wanted, measured, met in rows(seconds):
         yield Row(what, wanted, measured, met)
-
-
-def half_sent(_: float) -> Iterator[Row]:
-    """Requests that never end, at 256 open files."""
-    program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256));"
-        "import sys, time; from cyclegan_edge.web.server import open_page;"
-        "from cyclegan_edge.video.timings import Timings;"
-        "opened = open_page('127.0.0.1', 0, about={'model': 'x'}, stats=Timings().recent); page = opened.__enter__();"
-        "print(page.url.rpartition(':')[2], flush=True); time.sleep(60)"
-    )
-    server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
-    held = []
-    try:
-        for _ in range(300):
-            half = socket.create_connection(("127.0.0.1", port), timeout=5)
-            half.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-            held.append(half)
-        began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as asking:
-            asking.sendall(b"GET /stats.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            answered = asking.recv(15) == b"HTTP/1.1 200 OK"
-        took = time.monotonic() - began
-    finally:
-        server.kill()
-        server.communicate()
-        for half in held:
-            half.close()
-    yield Row(
-        "300 half-sent requests at 256 open files", "answers within 1 s", f"{1000 * took:.0f} ms", answered and took < 1
-    )
-
-
-def soak(minutes: float, *, segment: float = 60.0) -> Iterator[Row]:
-    """Hours in small: 720p with two watchers and segments; memory, threads and descriptors after the first minute."""
-    from websockets.exceptions import ConnectionClosed
-    from websockets.sync.client import connect
-
-    with tempfile.TemporaryDirectory() as folder:
-        timings = Timings()
-        engine = Translator(StandIn(20), size=256)
-        from cyclegan_edge.web.server import open_page
-
-        recorder = Recorder(Path(folder) / "clip.mp4", fps=30, segment=segment)
-        with (
-            open_page("127.0.0.1", 0, about={"model": "x"}, stats=timings.recent) as served,
-            open_recording(recorder) as recording,
-        ):
-            stopping = threading.Event()
-
-            def watch() -> None:
-                with connect(served.url.replace("http", "ws") + "/live", max_size=None) as browser:
-                    while not stopping.is_set():
-                        try:
-                            message = browser.recv()
-                        except ConnectionClosed:
-                            return
-                        if isinstance(message, bytes):
-                            browser.send(json.dumps({"ack": int.from_bytes(message[:4], "little"), "age": 1}))
-
-            watchers = [threading.Thread(target=watch, daemon=True) for _ in range(2)]
-            for watcher in watchers:
-                watcher.start()
-            pipeline = Pipeline(Paced(Cycling(30)), [served, recording])
-            began, first, last = time.monotonic(), None, None
-            for timing in pipeline.run(engine, seconds=60 * minutes):
-                timings.add(timing)
-                if time.monotonic() - began > 60 and (last is None or timings.recent().frames % 30 == 0):
-                    last = _footprint()
-                    first = first or last
-                for old in sorted(Path(folder).iterdir())[:-2]:
-                    old.unlink()
-            stopping.set()
-    if first is None or last is None:
-        yield Row("soak", "", "left out: shorter than a minute")
-        return
-    grown = last[0] - first[0]
-    yield Row(
-        f"{minutes:g} minutes at 720p, two watchers, a segment a minute",
-        "< 5 MB growth after the first minute; threads and descriptors constant",
-        f"{grown:+.1f} MB, threads {first[1]} -> {last[1]}, descriptors {first[2]} -> {last[2]}",
-        grown < 5 and first[1] == last[1] and abs(first[2] - last[2]) <= 1,
-    )
-
-
-def _footprint() -> tuple[float, int, int]:
-    """Resident MB, threads and descriptors of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6, threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 @contextmanager
