@@ -62,7 +62,7 @@ def to_toml(config: object) -> str:
 def changed(before: object, after: object) -> list[str]:
     """The dotted names of the settings in which two of the same kind differ."""
     old, new = _flat(to_mapping(before)), _flat(to_mapping(after))
-    return [name for name in old if old[name] != new[name]]
+    return [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -84,7 +84,8 @@ def _nested(flat: Mapping[str, object]) -> dict[str, object]:
             tables.setdefault(table, {})[rest] = value
         else:
             values[name] = value
-    return {**{name: _nested(table) for name, table in tables.items()}, **values}
+    plain = {name: value for name, value in values.items() if value is not None or name not in tables}
+    return {**{name: _nested(table) for name, table in tables.items()}, **plain}
 
 
 def _check_depth(name: str) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from cyclegan_edge.bundle import read_bundle
+from cyclegan_edge.bundle import MANIFEST, read_bundle
 from cyclegan_edge.cli import app, console, main
-from cyclegan_edge.errors import SinkError
+from cyclegan_edge.errors import ConfigError, SinkError
 
 TINY = [
     *("--size", "32"),
@@ -144,6 +145,50 @@ def test_a_second_run_gets_its_own_folder(place: Path, trained: str) -> None:
     assert (place / "runs" / "scenes-2" / "checkpoints" / "step_0000001.pt").is_file()
 
 
+def test_a_run_starts_from_another_and_goes_on_without_it(place: Path, trained: str) -> None:
+    assert trained
+    shutil.copytree(place / "runs" / "scenes", place / "other" / "runs" / "first")
+    other, tuned = place / "other", place / "other" / "runs" / "tuned"
+    shutil.copytree(place / "scenes", other / "scenes")
+
+    said = typed("train", "scenes", "--from", "runs/first", "--name", "tuned", "--steps", "1", folder=other)
+    shutil.rmtree(other / "runs" / "first")
+    resumed = typed("train", "--resume", "--steps", "2", folder=other)
+
+    assert "Starting from all four networks of runs/first/checkpoints/step_0000001.pt." in joined(said)
+    assert "32 px, resnet of width 4;" in joined(said)
+    assert "Continuing from runs/tuned/checkpoints/step_0000001.pt" in resumed
+    assert "step = 1\n" in (tuned / "settings.toml").read_text().partition("[origin]")[2]
+    assert (tuned / "checkpoints" / "step_0000002.pt").is_file()
+
+
+def test_a_run_starts_from_anyone_s_generator_and_says_what_starts_fresh(place: Path, trained: str) -> None:
+    assert trained
+    checkpoint = torch.load(place / "runs" / "scenes" / "checkpoints" / "step_0000001.pt", weights_only=True)
+    torch.save(checkpoint["networks"]["generator_ba"], place / "winter_ba.pth")
+
+    said = typed("train", "scenes", "--from", "winter_ba.pth", "--name", "theirs", "--steps", "1", *TINY, folder=place)
+
+    assert "Starting from the generator of winter_ba.pth (ResNet, 1 block, 4 channels, instance norm)" in joined(said)
+    assert "which is B to A; the other generator and both discriminators start fresh." in joined(said)
+
+
+def joined(said: str) -> str:
+    """Without the breaks of the lines."""
+    return " ".join(said.split())
+
+
+def test_from_refuses_what_it_cannot_train_and_a_direction_that_is_not_missing(place: Path, trained: str) -> None:
+    assert trained
+    (place / "bundle").mkdir()
+    (place / "bundle" / MANIFEST).touch()
+
+    with pytest.raises(ConfigError, match=r"bundle is an exported model.*name the run"):
+        typed("train", "scenes", "--from", "bundle", folder=place)
+    with pytest.raises(ConfigError, match=r"generators of both directions; leave out --direction ba"):
+        typed("train", "scenes", "--from", "runs/scenes", "--direction", "ba", folder=place)
+
+
 def test_into_a_file_progress_is_printed_line_by_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "LINE_EVERY", 0.0)
 
@@ -165,6 +210,10 @@ def test_into_a_file_progress_is_printed_line_by_line(place: Path, monkeypatch: 
         (["train", "scenes", "--size", "250"], "size is 250"),
         (["train", "--resume", "--name", "none"], "runs/none has no checkpoint"),
         (["train", "--resume", "--preset", "paper"], "--preset"),
+        (["train", "--resume", "--from", "runs/scenes"], "leave out --from"),
+        (["train", "scenes", "--direction", "ba"], "--from"),
+        (["train", "scenes", "--from", "nowhere"], "nowhere is neither a checkpoint"),
+        (["train", "scenes", "--from", "scenes/trainA/scene_0001.png"], "is damaged or not a .pth"),
         (["train", "scenes", "--steps", "3", "--minutes", "1"], "steps and minutes"),
         (["export", "nowhere"], "nowhere is neither a checkpoint"),
         (["webcam", "scenes", "--source", "synthetic", "--headless"], "scenes is no exported model"),

@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from cyclegan_edge.errors import ConfigError
+from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import changed, load_settings, to_toml
 
 
@@ -32,6 +33,7 @@ class Recipe:
     flip: bool = True
     network: Network = field(default_factory=Network)
     other: Other = field(default_factory=Other)
+    start: Other | None = None
 
 
 def load(*assignments: str) -> Recipe:
@@ -65,6 +67,16 @@ def test_settings_survive_a_toml_file(tmp_path: Path) -> None:
 
 def test_settings_that_differ_are_named() -> None:
     assert changed(load(), load("size=128", "network.blocks=1")) == ["size", "network.blocks"]
+    assert changed(load(), load("start.width=8")) == ["start.width"]
+    assert changed(load("start.width=8"), load()) == ["start.width"]
+
+
+def test_a_table_that_was_none_is_given_and_taken_away(tmp_path: Path) -> None:
+    given = load_settings(Recipe, None, ["start.width=8"], base=to_mapping(load()))
+    (tmp_path / "settings.toml").write_text(to_toml(given))
+
+    assert given == load_settings(Recipe, tmp_path / "settings.toml") == load("start.width=8")
+    assert load_settings(Recipe, None, ["start=none"], base=to_mapping(given)) == load()
 
 
 @pytest.mark.parametrize(

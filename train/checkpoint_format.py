@@ -84,6 +84,11 @@ def read_content(path: Path) -> Content:
     return check_content(read_torch_file(path), path)
 
 
+def is_checkpoint(content: object) -> bool:
+    """Whether a file holds what `train` writes, whatever its version, and not the weights of somebody else."""
+    return isinstance(content, dict) and {"config", "format", "networks"} <= content.keys()
+
+
 def check_content(content: object, path: Path) -> Content:
     """The entries that `path` was found to hold, checked. Raises CheckpointError."""
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:

@@ -71,6 +71,15 @@ class OutputConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """The model whose weights a run started from; `train --from` writes it."""
+
+    file: str
+    sha256: str
+    step: int | None = None  # steps it had taken; None: the file does not say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """The recipe of Zhu et al. 2017 (arXiv:1703.10593) and its reference implementation; stored in every checkpoint."""
 
@@ -86,6 +95,7 @@ class TrainConfig:
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: CUDA when there is one
     start: InitMethod = "normal"  # distribution of the initial weights
     start_gain: float = 0.02  # deviation of "normal", gain of "xavier"
+    origin: Origin | None = None  # None: every network starts from `start`
 
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)

@@ -18,6 +18,7 @@ from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Pictures, Step
+from cyclegan_edge.train.warm_start import WarmStart
 
 MAX_NONFINITE_STEPS = 50  # in a row, after which a run gives up
 
@@ -72,20 +73,26 @@ def fit(
     run: Path,
     *,
     resume: Path | None = None,
+    start: WarmStart | None = None,
     stop: Callable[[], bool] = lambda: False,
     group: ProcessGroup | None = None,
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint and a report at the end.
 
-    `resume` is the checkpoint to go on from. When `stop` returns True after a step, that step is saved and the run
-    ends; continuing it later gives what an uninterrupted run would have given. `group` are the processes that train
-    together; the first of them writes. Raises TrainError when the losses stay non-finite.
+    `resume` is the checkpoint to go on from, `start` what a run that begins takes from a trained model. When `stop`
+    returns True after a step, that step is saved and the run ends; continuing it later gives what an uninterrupted run
+    would have given. `group` are the processes that train together; the first of them writes.
+
+    Raises TrainError when the losses stay non-finite.
     """
     group = group or ProcessGroup()
     device, execution = choose_device(config), choose_execution(config, group)
     allow_tf32(execution)
     torch.manual_seed(config.seed)
-    state = load_checkpoint(resume, device, config)[1] if resume else new_state(config, device)
+    if resume:
+        _, state = load_checkpoint(resume, device, config)
+    else:
+        state = new_state(config, device, start.networks if start else {})
     if not group.is_main:
         torch.manual_seed(hash((config.seed, group.rank, state.step)))
     writer = RunWriter(run, config, state, pairs, device) if group.is_main else None

@@ -29,12 +29,17 @@ from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.data.pairs import DOMAINS, Pairs, ProgressCallback, ignore_progress
 from cyclegan_edge.train.data.shard_index import find_shards, is_shards
 from cyclegan_edge.train.data.shards import ShardPairs
+from cyclegan_edge.train.warm_start import WarmStart
 
 RUNS = Path("runs")  # where runs are written and looked for
 
 _CHECKPOINTS = "checkpoints"
-_FIXED = ("size", "seed", "start", "start_gain", "generator", "discriminator", "pictures.colour_a", "pictures.colour_b")
+_FIXED = (
+    *("size", "seed", "start", "start_gain", "origin"),
+    *("generator", "discriminator", "pictures.colour_a", "pictures.colour_b"),
+)
 _END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
+_DIRECTION = re.compile(r".*[-_.](ab|atob|a2b|ba|btoa|b2a)", re.IGNORECASE)
 _ANY_GENERATOR = re.compile(r"(?:\w*?_)?net_?G(?:_?(A2B|AtoB|A|B2A|BtoA|B))?", re.IGNORECASE)
 
 
@@ -45,6 +50,7 @@ class Run:
     folder: Path
     config: TrainConfig
     checkpoint: Path | None = None  # None: it starts
+    start: WarmStart | None = None  # what it takes from a trained model when it starts
     changed: tuple[str, ...] = ()  # dotted names of the settings that differ from the checkpoint's
     damaged: tuple[str, ...] = ()  # later checkpoints that cannot be read, a sentence each
 
@@ -68,11 +74,13 @@ def new_run(
     preset: Preset = "paper",
     file: Path | None = None,
     assignments: Sequence[str] = (),
+    start: WarmStart | None = None,
 ) -> Run:
     """A run that starts, in runs/NAME, by default the name of its data; `hold` finds a folder that is free.
 
     overrides     settings by dotted name; "data" must be here or in `file`
     file          TOML; assignments, "key=value", win over it, and overrides over those
+    start         a trained model to start from; it decides the shapes of the networks that it holds
 
     Raises ConfigError.
     """
@@ -80,12 +88,22 @@ def new_run(
         raise ConfigError(
             "No data: name the folder that holds trainA/ and trainB/, as in `cyclegan-edge train horse2zebra`."
         )
-    config = load_settings(TrainConfig, file, assignments, base=PRESETS[preset], overrides=overrides)
+    base = PRESETS[preset]
+    if start:
+        base, overrides = {**base, **start.settings}, {**overrides, "origin": to_mapping(start.origin)}
+    config = load_settings(TrainConfig, file, assignments, base=base, overrides=overrides)
+    if start:
+        start.check(config)
+    elif config.origin:
+        raise ConfigError(
+            f"The settings are of a run that started from {config.origin.file}; add --from {config.origin.file}, or "
+            f"take [origin] out of them."
+        )
     folder = RUNS / (name or _data_name(config.data))
-    for path in (config.data, str(folder)):
+    for path in (config.data, str(folder), *([config.origin.file] if config.origin else [])):
         if "\\udc" in ascii(path):  # what Python makes of other bytes; settings.toml and report.html are UTF-8
             raise ConfigError(f"The name {path!r} is not UTF-8; rename the folder, or choose another name.")
-    return Run(folder=folder, config=config)
+    return Run(folder=folder, config=config, start=start)
 
 
 def resume_run(
@@ -237,11 +255,16 @@ def model_name(file: Path) -> str:
 
     checkpoints/horse2zebra/latest_net_G_A.pth is horse2zebra, and latest_net_G_B.pth is horse2zebra-ba.
     """
-    match = _ANY_GENERATOR.fullmatch(file.stem)
     folder = file.resolve().parent.name
-    if not match or not folder:
+    if not _ANY_GENERATOR.fullmatch(file.stem) or not folder:
         return file.stem
-    return f"{folder}-ba" if (match[1] or "").upper().startswith("B") else folder
+    return with_direction(folder, direction_of(file))
+
+
+def direction_of(file: Path) -> Direction:
+    """What the name of a generator's file says: "ba" of horse2zebra_ba.pth and latest_net_G_B.pth, else "ab"."""
+    match = _ANY_GENERATOR.fullmatch(file.stem) or _DIRECTION.fullmatch(file.stem)
+    return "ba" if match and (match[1] or "").upper().startswith("B") else "ab"
 
 
 def with_direction(name: str, direction: Direction) -> str:

@@ -1,7 +1,7 @@
 """What a step changes: networks, optimisers, replay buffers, counters. A checkpoint holds all of it."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -12,6 +12,8 @@ from cyclegan_edge.train.diagnostics import DiagnosticsState
 from cyclegan_edge.train.networks import PatchDiscriminator, init_weights, new_generator
 from cyclegan_edge.train.replay import ReplayBuffer
 from cyclegan_edge.train.schedule import Plateau
+
+Weights = Mapping[str, Tensor]  # a state dict
 
 _FIRST_SCALE = 65536.0  # of fp16, as torch's own default; 1 in every other precision
 
@@ -94,13 +96,17 @@ def new_networks(config: TrainConfig) -> Networks:
     )
 
 
-def new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Freshly initialised networks, fresh optimisers and empty replay buffers, all decided by `config.seed`."""
+def new_state(config: TrainConfig, device: torch.device, weights: Mapping[str, Weights] = {}) -> TrainState:
+    """Freshly initialised networks, fresh optimisers and empty replay buffers, all decided by `config.seed`.
+
+    `weights` has those of the networks, by their names, that do not start fresh; their shapes are the settings'."""
     random = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):  # torch's own initial weights are overwritten, and cost no random numbers
         networks = new_networks(config)
-    for _, network in networks.items():
+    for name, network in networks.items():
         init_weights(network, random, config.start, config.start_gain)
+        if name in weights:
+            network.load_state_dict(weights[name])
         network.to(device)
     fp16 = config.speed.precision == "fp16"
     return TrainState(

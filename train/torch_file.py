@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from torch import Tensor
 
 from cyclegan_edge.errors import CheckpointError
 
@@ -81,6 +82,20 @@ def read_start(path: Path) -> bytes:
             f"the file itself."
         )
     return start
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file with these first bytes is a safetensors file: eight for the length of a header in JSON."""
+    return start[8:9] == b"{"
+
+
+def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError for NaN or infinity."""
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path} has NaN or infinite values in {name!r}: its training diverged, so use an earlier file."
+            )
 
 
 def _check_archive(file: IO[bytes], size: int) -> None:

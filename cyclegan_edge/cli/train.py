@@ -3,14 +3,18 @@
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, warn
 from cyclegan_edge.cli.options import DomainsOption
+from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclegan_edge.train.warm_start import WarmStart
 
 
 def train(
@@ -43,6 +47,18 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance generator.width=32."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from this run, checkpoint or file of weights.", show_default=False
+        ),
+    ] = None,
+    direction: Annotated[
+        Direction | None,
+        typer.Option(
+            help="Of the one generator in MODEL, where that is not a run.", show_default="what its file says, or ab"
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs/NAME, or the newest run, where it stopped.")
     ] = False,
@@ -70,10 +86,19 @@ def train(
     overrides = {key: value for key, value in options.items() if value is not None}
     if resume and preset:
         raise ConfigError("A run keeps its preset; leave out --preset, or change single settings with --set.")
+    if resume and from_:
+        raise ConfigError(
+            "A run that goes on has its own weights; leave out --from, or start a new run without --resume."
+        )
+    if direction and not from_:
+        raise ConfigError(
+            "--direction is of the generator that --from names; without it both are trained, leave it out."
+        )
     if resume:
         run = resume_run(overrides, name=name, file=config, assignments=set_ or ())
     else:
-        run = new_run(overrides, name=name, preset=preset or "paper", file=config, assignments=set_ or ())
+        start = open_model(from_, direction) if from_ else None
+        run = new_run(overrides, name=name, preset=preset or "paper", file=config, assignments=set_ or (), start=start)
     group = join_process_group(run.config.device)
     try:
         console.quiet = not group.is_main
@@ -83,6 +108,8 @@ def train(
                 warn(sentence)
             if resume:
                 console.print(f"Continuing from [bold]{escape(str(run.checkpoint))}[/bold].")
+            if run.start:
+                console.print(f"Starting from {run.start.note}.", markup=False)
             if run.changed:
                 console.print(f"Changed: {', '.join(run.changed)}.")
             if folder != run.folder:
@@ -94,3 +121,21 @@ def train(
         leave_process_group()
     logs = escape(str(run.folder.parent))
     console.print(f"\nNext: [bold]cyclegan-edge export --fp16[/bold]   (curves: tensorboard --logdir {logs})")
+
+
+def open_model(model: Path, direction: Direction | None) -> "WarmStart":
+    """What `--from` names: the last checkpoint of a run, a checkpoint, or anyone's weights of one generator."""
+    from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.train.runs import resolve_checkpoint
+    from cyclegan_edge.train.warm_start import start_from_checkpoint
+
+    if (model / MANIFEST).is_file():
+        raise ConfigError(f"{model} is an exported model, whose weights cannot be trained; name the run it came from.")
+    _, path = resolve_checkpoint(model)
+    if start := start_from_checkpoint(path):
+        if direction:
+            raise ConfigError(f"{path} holds the generators of both directions; leave out --direction {direction}.")
+        return start
+    from cyclegan_edge.export.weights.trainable import start_from_weights  # safetensors: only when needed
+
+    return start_from_weights(path, direction)

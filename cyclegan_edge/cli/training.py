@@ -38,7 +38,16 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
     losses: dict[str, float] = {}
     last: Progress | None = None
     with stop_on_signal() as stop, counting("training") as show:
-        for last in fit(config, data.pairs, run.folder, resume=run.checkpoint, stop=lambda: bool(stop), group=group):
+        steps = fit(
+            config,
+            data.pairs,
+            run.folder,
+            resume=run.checkpoint,
+            start=run.start,
+            stop=lambda: bool(stop),
+            group=group,
+        )
+        for last in steps:
             losses = last.losses or losses
             for warning in last.warnings:
                 warn(warning)

@@ -20,14 +20,15 @@ from cyclegan_edge.bundle import Source
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.export.weights.generators import ResnetArchitecture, UnetArchitecture
-from cyclegan_edge.export.weights.read import check_finite, read_file, tensors_of
+from cyclegan_edge.export.weights.read import read_file, tensors_of
 from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, choose_generator, recognise
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
-from cyclegan_edge.train.checkpoint_format import Content, check_content
+from cyclegan_edge.train.checkpoint_format import Content, check_content, is_checkpoint
 from cyclegan_edge.train.config import MAX_SIZE
 from cyclegan_edge.train.data.layout import split_domains
+from cyclegan_edge.train.torch_file import check_finite
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
 DEFAULT_SIZE = 256  # px, of a generator whose file does not say, but a U-Net
@@ -92,7 +93,7 @@ def open_generator(
     Raises CheckpointError when there is no generator of a known architecture, ConfigError for a size it cannot take.
     """
     content, entries = read_file(path)
-    ours = isinstance(content, dict) and {"config", "format", "networks"} <= content.keys()
+    ours = is_checkpoint(content)
     metadata = _read_metadata(entries, path)
     if (norm or padding) and (ours or metadata):
         name, value = ("norm", norm) if norm else ("padding", padding)

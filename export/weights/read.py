@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from cyclegan_edge.errors import CheckpointError, first_line
-from cyclegan_edge.train.torch_file import DAMAGED, MAX_BYTES, read_start, read_torch_file
+from cyclegan_edge.train.torch_file import DAMAGED, MAX_BYTES, check_finite, is_safetensors, read_start, read_torch_file
 
 MAX_HEADER_BYTES = 8 << 20  # of a safetensors file; 20,000 tensors have 2 MiB
 MAX_VALUES = 1 << 29  # of the generator taken from it: 2 GiB as float32; the largest known has 54 million
@@ -32,7 +32,7 @@ def read_file(path: Path) -> tuple[object, dict[str, str]]:
             f"{path} has {size / 2**30:.1f} GiB, expected at most {MAX_BYTES >> 30}; save the generator alone."
         )
     start = read_start(path)
-    if start[8:9] == b"{":
+    if is_safetensors(start):
         return _read_safetensors(path, header=int.from_bytes(start[:8], "little"))
     return read_torch_file(path), {}
 
@@ -65,15 +65,6 @@ def as_float32(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     }
     check_finite(converted, path)
     return converted
-
-
-def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError for NaN or infinity."""
-    for name, tensor in weights.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{path} has NaN or infinite values in {name!r}: its training diverged, so use an earlier file."
-            )
 
 
 def _read_safetensors(path: Path, *, header: int) -> tuple[dict[str, Tensor], dict[str, str]]:
