@@ -64,14 +64,21 @@ def profiled(step: Callable[[], object], device: torch.device, *, steps: int = 3
             step()
         if cuda:
             torch.cuda.synchronize()
-    kind = DeviceType.CUDA if cuda else DeviceType.CPU
-    events = [it for it in recorded.events() if it.device_type == kind]
-    spans = [(it.time_range.start, it.time_range.end) for it in events]
-    took = [end - start for start, end in spans] if cuda else [it.self_cpu_time_total for it in events]
+    return summary(recorded.events(), cuda=cuda, steps=steps, most=most)
+
+
+def summary(events: Iterable[Any], *, cuda: bool, steps: int, most: int) -> Profile:
+    """What torch's profiler recorded of `steps` steps; the ranges that an optimiser names on the GPU are no kernels."""
+    if cuda:
+        kernels = [it for it in events if it.device_type == DeviceType.CUDA and not it.is_user_annotation]
+    else:
+        kernels = [it for it in events if it.device_type == DeviceType.CPU]
+    spans = [(it.time_range.start, it.time_range.end) for it in kernels]
+    took = [end - start for start, end in spans] if cuda else [it.self_cpu_time_total for it in kernels]
     found, calls = Counter[str](), Counter[str]()
-    for event, microseconds in zip(events, took, strict=True):
-        found[event.name] += microseconds
-        calls[event.name] += 1
+    for kernel, microseconds in zip(kernels, took, strict=True):
+        found[kernel.name] += microseconds
+        calls[kernel.name] += 1
     classes = Counter[str]()
     for name, microseconds in found.items():
         classes[class_of(name)] += microseconds

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,3 +181,26 @@ def test_a_kernel_is_known_by_its_name(load: Callable[[str], Any], name: str, ki
 
 def test_time_in_which_several_kernels_run_counts_once(load: Callable[[str], Any]) -> None:
     assert load("train_profile").covered([(5.0, 6.0), (0.0, 3.0), (1.0, 2.0), (2.5, 4.0)]) == 5.0
+
+
+def test_kernels_of_a_gpu_are_added_up_by_class_with_the_gaps_between_them(load: Callable[[str], Any]) -> None:
+    profile = load("train_profile")
+    cpu, cuda = profile.DeviceType.CPU, profile.DeviceType.CUDA
+
+    def event(name: str, start: float, end: float, *, on: Any = cuda, named: bool = False) -> SimpleNamespace:
+        span = SimpleNamespace(start=start, end=end)
+        return SimpleNamespace(name=name, time_range=span, device_type=on, is_user_annotation=named)
+
+    events = [
+        event("cudaLaunchKernel", 0, 900, on=cpu),
+        event("sm90_xmma_fprop_implicit_gemm", 1000, 3000),
+        event("sm90_xmma_fprop_implicit_gemm", 3000, 5000),
+        event("triton_red_fused_var_mean_0", 4500, 6000),
+        event("Optimizer.step#Adam.step", 6000, 9000, named=True),
+        event("multi_tensor_apply_kernel<FusedAdamMathFunctor>", 8000, 9000),
+    ]
+
+    found = profile.summary(events, cuda=True, steps=2, most=1)
+
+    assert found.milliseconds == {"convolution": 2.0, "gaps": 1.0, "InstanceNorm": 0.75, "optimiser": 0.5}
+    assert found.as_dict()["kernels"] == [{"name": "sm90_xmma_fprop_implicit_gemm", "milliseconds": 2.0, "calls": 1.0}]
