@@ -22,7 +22,7 @@ def test_every_item_is_kept_where_that_is_asked_for() -> None:
 
     putting.start()
     taken = [mailbox.take(timeout=10) for _ in range(50)]
-    putting.join(10)
+    putting.join(60)
 
     assert taken == list(range(50))
 
@@ -64,6 +64,6 @@ def test_closing_ends_a_wait_on_either_side() -> None:
     full.close()
     empty.close()
     for thread in waiting:
-        thread.join(10)
+        thread.join(60)
 
     assert sorted(ends, key=str) == [False, None]

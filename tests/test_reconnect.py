@@ -115,7 +115,7 @@ def test_stopping_ends_a_pause_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     reading.start()
     stopping.set()
-    reading.join(10)
+    reading.join(60)
 
     assert read == [None]
 

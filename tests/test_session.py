@@ -80,7 +80,7 @@ def session(pipeline: Pipeline, told: list[str], tmp_path: Path) -> Session:
 
 
 def eventually(reached: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if reached():
             return
         time.sleep(0.01)

@@ -213,7 +213,7 @@ def test_fifty_outages_of_a_real_stream_leave_threads_and_descriptors_as_they_we
 
     while source.outages < 52:
         assert source.read() is not None
-    for _ in range(100):  # the server's end of a connection, and its thread, go a moment later
+    for _ in range(1200):  # the server's end of a connection, and its thread, go a moment later
         if descriptors() <= before[0] and threading.active_count() <= before[1]:
             break
         time.sleep(0.05)

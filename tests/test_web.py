@@ -33,7 +33,7 @@ from cyclegan_edge.web.watcher import HEADER, TAG
 
 ABOUT = {"model": "scenes", "engine": "onnxruntime", "device": "CPU", "source": "synthetic"}
 RECENT = Recent(frames=9, dropped=4, fps=25.0, median=Stages(1, 2, 30, 4, 5, 61))
-WAIT = 10  # s
+WAIT = 60  # s
 
 
 class Board:

@@ -17,7 +17,7 @@ from cyclegan_edge.web.server import check_web, open_page
 
 ABOUT: dict[str, str] = {}
 RECENT = Recent(frames=9, dropped=4, fps=25.0, median=Stages(1, 2, 30, 4, 5, 61))
-WAIT = 10  # s
+WAIT = 60  # s
 
 
 def test_https_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
