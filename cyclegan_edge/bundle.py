@@ -4,6 +4,7 @@
         manifest.json              what it is, where it came from, what was proven (this module)
         generator-fp32.onnx        image uint8 (N, H, W, 3) RGB -> translated uint8 (N, H, W, 3) RGB
         generator-fp16.onnx        the same graph with half-precision convolutions, when asked for
+        generator-int8.onnx        the same graph with convolutions in 8 bits, for CPUs, when asked for
         generator-fp32-bgr.onnx    for other pipelines, when asked for: uint8 BGR,
         generator-fp32-float.onnx  input float32 (N, 3, H, W) RGB in -1..1 -> output, the same,
         generator-fp32-448x256.onnx  uint8 RGB of one constant size

@@ -15,9 +15,9 @@ Size = tuple[int, int]  # (height, width), px
 Translate = Callable[[Batch], Batch]  # a generator as a function of pictures; the shape stays the same
 
 Direction = Literal["ab", "ba"]  # ab: domain A is translated into domain B
-GraphPrecision = Literal["fp32", "fp16"]  # of the convolutions in a file; norms are float32 in every one
-Precision = Literal["fp32", "fp16", "bf16"]  # that an engine computes in; OpenVINO takes bf16 for the float32 graph
-WantedPrecision = Literal["any", "fp32", "fp16", "bf16"]  # any: the fastest within its bound, on a CPU
+GraphPrecision = Literal["fp32", "fp16", "int8"]  # of the convolutions in a file; norms are float32 in every one
+Precision = Literal["fp32", "fp16", "bf16", "int8"]  # that an engine computes in; bf16: OpenVINO, of the fp32 graph
+WantedPrecision = Literal["any", "fp32", "fp16", "bf16", "int8"]  # any: the fastest within its bound, on a CPU
 Interface = Literal["rgb", "bgr", "float"]  # uint8 (N, H, W, 3); uint8 (N, H, W, 3); float32 (N, 3, H, W) RGB, -1..1
 
 IMAGE, TRANSLATED = "image", "translated"  # the tensors of a graph of pictures: what goes in and what comes out

@@ -33,6 +33,18 @@ Outcome = Literal["good", "failed", "skipped"]  # skipped: it cannot be run here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LayerError:
+    """What eight bits cost a layer, as signal-to-noise ratios in dB: small is bad."""
+
+    layer: str
+    operator: str
+    entry_db: float  # of what flows in
+    weight_db: float
+    result_db: float  # of what flows out
+    int8: bool  # whether it is computed in eight bits, or was left as it was
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What came of one file."""
 
@@ -42,6 +54,7 @@ class Verdict:
     engine: str = ""  # what ran it: "onnxruntime 1.32.0 fp32"
     parity: Parity | None = None  # None: nothing was compared
     bytes: int = 0  # of all its files together
+    layers: tuple[LayerError, ...] = ()  # of a file that is too far off: where that may come from
 
 
 OnVerdict = Callable[[Verdict], None]  # called once for each file; what it raises ends the export

@@ -65,7 +65,7 @@ def export_checkpoint(
     Raises CheckpointError for the checkpoint, DataError for the pictures, and by the usual `on_verdict` ExportError
     when a file cannot be made or is out of bounds.
     """
-    from cyclegan_edge.export.formats import ncnn, onnx
+    from cyclegan_edge.export.formats import int8, ncnn, onnx
     from cyclegan_edge.export.weights.open import open_generator
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
@@ -82,7 +82,9 @@ def export_checkpoint(
     pairs = pairs_of(translate_with(trained.generator), pictures)
     graphs = (onnx.graph_target(trained.generator, graph, pairs) for graph in onnx.wanted_graphs(config))
     conversions = (ncnn.ncnn_target(precision) for precision in config.precisions if config.ncnn)
-    targets = chain(graphs, conversions)
+    calibration = _calibration(trained, config) if config.int8 else None
+    eight_bits = [int8.int8_target(calibration, translate_with(trained.generator))] if calibration else []
+    targets = chain(graphs, conversions, eight_bits)
     return write_bundle(folder, _manifest(folder.name, trained), targets, pairs, on_verdict)
 
 
@@ -154,10 +156,10 @@ def stage_and_check(
                 pairs = pairs if target.pairs is None else target.pairs
                 verdict = compare(artifact.file, translate, pairs, bound=BOUNDS[target.precision])
         except (EngineError, ExportError) as error:
-            verdict = Verdict(file=target.file, outcome="failed", reason=str(error))
+            verdict = Verdict(file=target.file, outcome="failed", reason=str(error), layers=tuple(target.layers))
         else:
             if verdict.outcome == "failed":
-                verdict = replace(verdict, reason=f"{verdict.reason}; it was not kept.")
+                verdict = replace(verdict, reason=f"{verdict.reason}; it was not kept.", layers=tuple(target.layers))
             else:
                 verdict = replace(verdict, bytes=sum(part.bytes or 0 for part in artifact.files()))
         on_verdict(verdict)
@@ -225,6 +227,15 @@ def _pictures(trained: "Trained", config: ExportConfig) -> tuple[list[Picture], 
         raise DataError(f"{config.pictures} holds no pictures to compare on; name a folder with JPEG or PNG files.")
     rendered = render_pictures(trained.size, config.compare)
     return rendered, "rendered landscapes" + (f", as {trained.data} is not there" if trained.data else "")
+
+
+def _calibration(trained: "Trained", config: ExportConfig) -> list[Picture]:
+    """Pictures to find the ranges of int8 on. Raises ConfigError where neither the run nor the user has any."""
+    from cyclegan_edge.export.formats.int8 import load_calibration
+
+    names = ",".join(trained.domains or ())
+    own = find_folder(trained.data, f"train{trained.direction[0].upper()}", names) if trained.data else None
+    return load_calibration(config.calibrate or own, trained.size)
 
 
 def _manifest(name: str, trained: "Trained") -> Manifest:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cyclegan_edge.backends import ENGINES
 from cyclegan_edge.backends.base import EngineName, format_of
+from cyclegan_edge.backends.candidates import computes
 from cyclegan_edge.bounds import BOUNDS, Pair, reference_pairs
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
@@ -72,6 +73,8 @@ def _runs(
     for artifact in bundle.manifest.artifacts:
         for name in (engine,) if engine else ENGINES:
             if format_of(name) != artifact.format or (artifact.for_other_programs and name != "onnxruntime"):
+                continue
+            if not computes(name, artifact.precision):
                 continue
             if precision in (None, artifact.precision):
                 yield artifact, name, artifact.precision

@@ -317,7 +317,7 @@ def test_a_closed_translator_says_so(tiny_bundle: Path) -> None:
         translator(np.zeros((32, 32, 3), np.uint8))
 
 
-@pytest.mark.parametrize("precision", ["int8", "FP16"])
+@pytest.mark.parametrize("precision", ["int4", "FP16"])
 @pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
 def test_an_unknown_precision_is_refused(engine: EngineName, precision: Any, tiny_bundle: Path) -> None:
     with pytest.raises(ConfigError, match=f"precision is {precision!r}, expected one of 'any', 'fp32'"):

@@ -9,6 +9,10 @@ from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
 from cyclegan_edge.machine import cpu_flags, has_bfloat16
 
+_COMPUTED_BY: dict[Precision, tuple[EngineName, ...]] = {  # where it is not every engine that reads the file
+    "bf16": ("openvino",),  # of the float32 graph, by itself
+    "int8": ("openvino", "onnxruntime"),
+}
 MODULES: dict[EngineName, str] = {  # where it is not that of the engine's name
     "onnx-tensorrt": "onnxruntime",
     "onnx-cuda": "onnxruntime",
@@ -29,9 +33,14 @@ class Candidate(NamedTuple):
 def artifact_of(bundle: Bundle, candidate: Candidate) -> Artifact | None:
     """What the candidate opens, or None when the bundle holds nothing for it."""
     engine, precision = candidate
-    if precision == "bf16":  # which OpenVINO alone computes in, by itself
-        return bundle.artifact("onnx", "fp32") if engine == "openvino" else None
-    return bundle.artifact(format_of(engine), precision)
+    if not computes(engine, precision):
+        return None
+    return bundle.artifact(format_of(engine), "fp32" if precision == "bf16" else precision)
+
+
+def computes(engine: EngineName, precision: Precision) -> bool:
+    """Whether the engine can be asked for that precision at all."""
+    return engine in _COMPUTED_BY.get(precision, (engine,))
 
 
 def held(bundle: Bundle, engine: EngineName) -> list[Candidate]:

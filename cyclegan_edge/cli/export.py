@@ -37,6 +37,14 @@ def export(
     fixed: Annotated[
         str | None, typer.Option(metavar="WxH", help="Also ONNX of this one size, batch 1.", show_default=False)
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Also 8 bits, for ONNX Runtime and OpenVINO; a bundle can get it later."),
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Pictures to find the ranges of 8 bits on.", show_default="the run's training pictures"),
+    ] = None,
     direction: DirectionOption = "ab",
     name: Annotated[
         str | None, typer.Option(help="The bundle is written to models/NAME.", show_default="the run's name")
@@ -105,6 +113,8 @@ def export(
         bgr=bgr,
         float_io=float_io,
         fixed=parse_size(fixed, "fixed") if fixed else None,
+        int8=int8,
+        calibrate=calibrate,
         pictures=pictures,
         compare=compare,
     )
@@ -148,7 +158,8 @@ def export_run(source: Path | None, name: str | None, config: "ExportConfig", on
 
 
 def extend_bundle(folder: Path, config: "ExportConfig", on_verdict: "OnVerdict") -> Path:
-    """Convert the graph of the bundle `folder` for ncnn if asked to. Raises ConfigError for other graphs."""
+    """Convert the graph of the bundle `folder` for ncnn or to 8 bits if asked to. Raises ConfigError for others."""
+    from cyclegan_edge.backends import open_backend
     from cyclegan_edge.bundle import read_bundle
     from cyclegan_edge.export.formats.ncnn import ncnn_target
     from cyclegan_edge.export.pipeline import add_to_bundle
@@ -158,6 +169,13 @@ def extend_bundle(folder: Path, config: "ExportConfig", on_verdict: "OnVerdict")
         raise ConfigError(f"{folder} is a bundle, but {option} needs the weights of a run; name that run instead.")
     if config.ncnn:
         add_to_bundle(read_bundle(folder), map(ncnn_target, config.precisions), on_verdict)
+    if config.int8:
+        from cyclegan_edge.export.formats.int8 import int8_target, load_calibration
+
+        bundle = read_bundle(folder)
+        pictures = load_calibration(config.calibrate, bundle.manifest.size)
+        exact = open_backend(bundle, engine="onnxruntime", precision="fp32").backend
+        add_to_bundle(bundle, [int8_target(pictures, exact.run)], on_verdict)
     return folder
 
 

@@ -12,9 +12,10 @@ from cyclegan_edge.cli.console import console, say
 from cyclegan_edge.errors import CycleGanEdgeError, ExportError
 
 if TYPE_CHECKING:
-    from cyclegan_edge.export.parity import OnVerdict, Verdict
+    from cyclegan_edge.export.parity import LayerError, OnVerdict, Verdict
 
 _WIDE = 200  # characters: a line may be longer than the screen, but nothing is cut off
+_WORST = 12  # layers
 _COLOURS = {"good": "green", "failed": "red", "skipped": "yellow"}
 
 
@@ -67,6 +68,19 @@ def print_reasons(verdicts: Sequence["Verdict"]) -> None:
         f"{verdict.outcome}, {f'{verdict.engine}: ' if verdict.engine else ''}{verdict.reason}" for verdict in others
     ):
         console.print(reason, markup=False)
+    for verdict in others:
+        if verdict.layers:
+            console.print(_layer_table(verdict.layers))
+
+
+def _layer_table(layers: Sequence["LayerError"]) -> Table:
+    """What eight bits cost each layer, the worst first."""
+    table = Table("layer", "", *(Column(it, justify="right") for it in ("in", "weights", "out")), "", box=None)
+    worst = sorted(layers, key=lambda it: min(it.entry_db, it.weight_db, it.result_db))
+    for layer in worst[:_WORST]:
+        ratios = (f"{it:.0f} dB" for it in (layer.entry_db, layer.weight_db, layer.result_db))
+        table.add_row(escape(layer.layer), layer.operator, *ratios, "int8" if layer.int8 else "left in float32")
+    return table
 
 
 def _line(verdict: "Verdict") -> str:
