@@ -110,7 +110,8 @@ def main() -> None:
 
 Written by `python benchmarks/rtx_builds.py`; run it again instead of editing. TensorRT for RTX
 {load(RTX).__version__}, {versions("torch", "onnx")}, {cpu_name()}, no GPU; engines for 128 to 512 px, best at 256.
-What the engines give and how fast has not been measured: they have run nowhere yet.
+Seconds are those of a machine that may do other things too, processor seconds the builder's own. What the engines give
+and how fast has not been measured: they have run nowhere yet.
 
 {table(heads, lines)}
 """
