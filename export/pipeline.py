@@ -70,7 +70,9 @@ def export_checkpoint(
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
     if config.ncnn:
-        ncnn.find_pnnx()  # before anything slow is done
+        ncnn.find_pnnx()  # before anything slow is done, as here
+    with _stage_in(folder):
+        pass  # it can be written
     trained = open_generator(checkpoint, config.direction)
     if trained.description:
         say(f"{checkpoint.name}: {trained.description}.")

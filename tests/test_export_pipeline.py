@@ -257,6 +257,13 @@ def test_a_generator_that_diverged_is_not_exported(value: float, tiny_checkpoint
     assert not (tmp_path / "out").exists()
 
 
+def test_where_nothing_can_be_written_no_checkpoint_is_read(tmp_path: Path) -> None:
+    (tmp_path / "models").touch()
+
+    with pytest.raises(ExportError, match="cannot be written"):
+        export_checkpoint(tmp_path / "none.pt", tmp_path / "models" / "new", ExportConfig())
+
+
 def test_the_other_direction_is_another_generator(small: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
 

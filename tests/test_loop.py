@@ -14,6 +14,7 @@ from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.loop import DevicePrefetcher, Progress, choose_device, fit
+from cyclegan_edge.train.runs import hold
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -57,6 +58,30 @@ def train(config: TrainConfig, run: Path, *, until: int | None = None, resume: P
         return taken[0] == until
 
     return list(fit(config, pairs_of(config), run, resume=resume, stop=stop))
+
+
+def test_a_run_that_another_process_holds_is_not_trained(data: Path, tmp_path: Path) -> None:
+    config = small(data, schedule__steps=1)
+
+    with hold(tmp_path / "run", new=True), pytest.raises(TrainError, match="Another process is training in"):
+        train(config, tmp_path / "run")
+
+    assert len(train(config, tmp_path / "run")) == 1
+
+
+def test_a_checkpoint_that_is_not_the_last_is_gone_on_from_and_the_later_ones_are_put_aside(
+    data: Path, tmp_path: Path
+) -> None:
+    config = small(data, schedule__steps=3, output__save_every=1, output__keep=3)
+    train(config, tmp_path)
+    end, first = weights(tmp_path), tmp_path / "checkpoints" / "step_0000001.pt"
+
+    steps = [progress.step for progress in train(config, tmp_path, resume=first)]
+
+    assert steps == [2, 3]
+    assert equal(weights(tmp_path), end)
+    assert sorted(path.name for path in first.parent.glob("*.pt")) == [f"step_000000{step}.pt" for step in (1, 2, 3)]
+    assert [path.name for path in first.parent.glob("*.undone")] == ["step_0000003.undone"]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -260,3 +260,24 @@ def test_two_domains_are_opened_by_name_and_files_of_other_kinds_are_named(two_d
     assert (opened.counts, opened.folders) == ((5, 3), ("night", "day"))
     (sentence,) = opened.unread
     assert "day holds 1 .heic" in sentence
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_named(runs: Path) -> None:
+    last = runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    older = shutil.copy(last, last.with_name("best.pt"))
+
+    run = resume_run({}, checkpoint=Path(older))
+
+    assert (run.folder, run.checkpoint, run.damaged) == (runs / "tiny", Path(older), ())
+
+
+def test_a_checkpoint_of_another_run_or_of_none_is_refused(runs: Path, tmp_path: Path) -> None:
+    last = runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    alone = Path(shutil.copy(last, tmp_path / "alone.pt"))
+
+    with pytest.raises(ConfigError, match=r"alone\.pt, expected a file in .*runs/NAME/checkpoints; name one"):
+        resume_run({}, checkpoint=alone)
+    with pytest.raises(ConfigError, match=r"expected a file in .*runs/other/checkpoints; name one"):
+        resume_run({}, checkpoint=last, name="other")
+    with pytest.raises(CheckpointError, match=r"There is no checkpoint .*step_7\.pt"):
+        resume_run({}, checkpoint=last.with_name("step_7.pt"))

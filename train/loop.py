@@ -1,5 +1,6 @@
 """The training loop: settings and pairs in, a trained run out, step by step."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
 from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
+from cyclegan_edge.train.runs import hold
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Pictures, Step
@@ -76,16 +78,32 @@ def fit(
     start: WarmStart | None = None,
     stop: Callable[[], bool] = lambda: False,
     group: ProcessGroup | None = None,
+    held: bool = False,
 ) -> Iterator[Progress]:
     """Train, yielding after every step, and leave a checkpoint and a report at the end.
 
     `resume` is the checkpoint to go on from, `start` what a run that begins takes from a trained model. When `stop`
     returns True after a step, that step is saved and the run ends; continuing it later gives what an uninterrupted run
-    would have given. `group` are the processes that train together; the first of them writes.
+    would have given. `group` are the processes that train together; the first of them writes. The folder `run` is held
+    until the end, unless the caller has it `held` already, by `runs.hold`.
 
-    Raises TrainError when the losses stay non-finite.
+    Raises TrainError when the losses stay non-finite, or another process trains in `run`.
     """
     group = group or ProcessGroup()
+    with contextlib.nullcontext() if held or not group.is_main else hold(run, new=False):
+        yield from _train(config, pairs, run, resume=resume, start=start, stop=stop, group=group)
+
+
+def _train(
+    config: TrainConfig,
+    pairs: Pairs,
+    run: Path,
+    *,
+    resume: Path | None,
+    start: WarmStart | None,
+    stop: Callable[[], bool],
+    group: ProcessGroup,
+) -> Iterator[Progress]:
     device, execution = choose_device(config), choose_execution(config, group)
     allow_tf32(execution)
     torch.manual_seed(config.seed)

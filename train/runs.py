@@ -23,6 +23,7 @@ from cyclegan_edge.images import other_kinds
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import changed, load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, last_readable
+from cyclegan_edge.train.checkpoint_format import config_of, read_content
 from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
 from cyclegan_edge.train.data.cache import PictureCache
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
@@ -110,17 +111,23 @@ def resume_run(
     overrides: Mapping[str, object],
     *,
     name: str | None = None,
+    checkpoint: Path | None = None,
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> Run:
-    """runs/NAME, or the newest run, from its last readable checkpoint on, with its settings save those given as in
-    `new_run`.
+    """runs/NAME, or the newest run, from its last readable checkpoint on, or the run of `checkpoint` from there, with
+    its settings save those given as in `new_run`.
 
     A new rule for the end of the run takes the place of the old one. Raises CheckpointError, and ConfigError for a
     setting that the networks or the order of the pictures depend on.
     """
-    folder = RUNS / name if name else newest_run()
-    checkpoint, before, damaged = last_readable(folder)
+    damaged: tuple[str, ...] = ()
+    if checkpoint is None:
+        folder = RUNS / name if name else newest_run()
+        checkpoint, before, damaged = last_readable(folder)
+    else:
+        folder = _run_that_goes_on(checkpoint, name)
+        before = config_of(read_content(checkpoint), checkpoint)
     if any(rule in overrides for rule in _END_RULES):
         overrides = {**dict.fromkeys(_END_RULES), **overrides}
     config = load_settings(TrainConfig, file, assignments, base=to_mapping(before), overrides=overrides)
@@ -131,6 +138,15 @@ def resume_run(
             f"start a new run, or leave it as it is."
         )
     return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different), damaged=damaged)
+
+
+def _run_that_goes_on(checkpoint: Path, name: str | None) -> Path:
+    """The run of a checkpoint. Raises ConfigError when it lies in none, or in another than runs/NAME."""
+    run = run_of(checkpoint)
+    if run is None or (name and run.resolve() != (RUNS / name).resolve()):
+        expected = RUNS / (name or "NAME") / _CHECKPOINTS
+        raise ConfigError(f"The checkpoint is {checkpoint}, expected a file in {expected}; name one, or leave it out.")
+    return run
 
 
 def newest_run() -> Path:

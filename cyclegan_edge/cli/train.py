@@ -62,6 +62,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs/NAME, or the newest run, where it stopped.")
     ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Continue the run of this checkpoint from there.", show_default="the last"),
+    ] = None,
 ) -> None:
     """Train a CycleGAN on DATA and leave checkpoints, samples and TensorBoard curves in runs/NAME.
 
@@ -84,6 +88,7 @@ def train(
         "output.evaluate_every": evaluate_every,
     }
     overrides = {key: value for key, value in options.items() if value is not None}
+    resume = resume or checkpoint is not None
     if resume and preset:
         raise ConfigError("A run keeps its preset; leave out --preset, or change single settings with --set.")
     if resume and from_:
@@ -95,7 +100,7 @@ def train(
             "--direction is of the generator that --from names; without it both are trained, leave it out."
         )
     if resume:
-        run = resume_run(overrides, name=name, file=config, assignments=set_ or ())
+        run = resume_run(overrides, name=name, checkpoint=checkpoint, file=config, assignments=set_ or ())
     else:
         start = open_model(from_, direction) if from_ else None
         run = new_run(overrides, name=name, preset=preset or "paper", file=config, assignments=set_ or (), start=start)

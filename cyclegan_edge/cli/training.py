@@ -46,6 +46,7 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
             start=run.start,
             stop=lambda: bool(stop),
             group=group,
+            held=True,
         )
         for last in steps:
             losses = last.losses or losses
