@@ -14,6 +14,7 @@ from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from cyclegan_edge.train.config import Origin, TrainConfig
+from cyclegan_edge.train.data.folders import FolderPairs, PictureFolders
 from cyclegan_edge.train.loop import fit
 from cyclegan_edge.train.runs import new_run, open_data, resume_run
 from cyclegan_edge.train.state import TrainState, new_state
@@ -158,6 +159,14 @@ def test_where_a_run_started_cannot_change_on_the_way(
         resume_run({}, assignments=claimed)
     with pytest.raises(ConfigError, match=r"started from other.pt; add --from other.pt"):
         new_run({"data": "none"}, assignments=claimed)
+
+
+def test_a_model_that_is_forgotten_does_not_become_a_run_from_scratch(averaged: Path, tmp_path: Path) -> None:
+    run = new_run({"data": "none", "device": "cpu"}, start=started(averaged))
+
+    with pytest.raises(ConfigError, match=r"different models.*start=run\.start"):
+        next(fit(run.config, FolderPairs(PictureFolders((), ()), 0), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_of_such_a_run_read_back(averaged: Path, tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def fit(
     would have given. `group` are the processes that train together; the first of them writes. The folder `run` is held
     until the end, unless the caller has it `held` already, by `runs.hold`.
 
-    Raises TrainError when the losses stay non-finite, or another process trains in `run`.
+    Raises TrainError when the losses stay non-finite, or another process trains in `run`, ConfigError for a `start`
+    that is not the origin in `config`.
     """
     group = group or ProcessGroup()
     with contextlib.nullcontext() if held or not group.is_main else hold(run, new=False):
@@ -109,6 +110,8 @@ def _train(
     torch.manual_seed(config.seed)
     if resume:
         _, state = load_checkpoint(resume, device, config)
+    elif config.origin != (start.origin if start else None):
+        raise ConfigError("The settings and `start` are of different models; pass what new_run gave, start=run.start.")
     else:
         state = new_state(config, device, start.networks if start else {})
     if not group.is_main:

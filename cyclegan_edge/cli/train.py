@@ -93,7 +93,8 @@ def train(
         raise ConfigError("A run keeps its preset; leave out --preset, or change single settings with --set.")
     if resume and from_:
         raise ConfigError(
-            "A run that goes on has its own weights; leave out --from, or start a new run without --resume."
+            "A run that goes on has its own weights; leave out --from, or start a new run without --resume and "
+            "--checkpoint."
         )
     if direction and not from_:
         raise ConfigError(
