@@ -15,7 +15,7 @@ from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.backends.tensorrt.library import this_device
 from cyclegan_edge.bounds import BOUNDS, measure, pairs_of
 from cyclegan_edge.bundle import MANIFEST, Artifact, read_bundle
-from cyclegan_edge.contract import Translate
+from cyclegan_edge.contract import Precision, Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
 from cyclegan_edge.files import sha256
 
@@ -260,6 +260,31 @@ def test_bfloat16_is_refused_on_a_cpu_without_it(tiny_bundle: Path, monkeypatch:
 
     with pytest.raises(EngineError, match="OpenVINO finds no bfloat16 in this CPU"):
         open_backend(read_bundle(tiny_bundle), engine="openvino", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "hint"),
+    [
+        ("fp32", ["FP32", "FP16", "BF16"], "f32"),
+        ("fp16", ["FP32", "BF16"], "f32"),
+        ("fp16", ["FP32", "FP16"], "f16"),
+        ("bf16", ["FP32", "BF16"], "bf16"),
+    ],
+)
+def test_openvino_computes_in_what_is_asked_where_the_cpu_does(
+    precision: Precision, native: list[str], hint: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino_backend = pytest.importorskip("cyclegan_edge.backends.openvino")
+    asked: list[dict[str, object]] = []
+    core = SimpleNamespace(
+        get_property=lambda device, name: native,
+        compile_model=lambda path, device, config: asked.append(config),
+    )
+    monkeypatch.setattr(openvino_backend.openvino, "Core", lambda: core)
+
+    open_backend(read_bundle(tiny_bundle), engine="openvino", precision=precision)
+
+    assert asked[0]["INFERENCE_PRECISION_HINT"] == hint
 
 
 @pytest.mark.parametrize("threads", [0, -1, 99_999_999_999])

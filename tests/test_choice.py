@@ -4,17 +4,18 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from cyclegan_edge.backends import choice, open_backend
+from cyclegan_edge.backends import candidates, choice, open_backend
 from cyclegan_edge.backends.base import Backend
-from cyclegan_edge.backends.candidates import Candidate
+from cyclegan_edge.backends.candidates import Candidate, is_exact, is_gain
 from cyclegan_edge.backends.choice import MEASURE, Ranked, choose
 from cyclegan_edge.backends.measured import Measured, Report, Row
 from cyclegan_edge.bundle import Bundle, Part, Reference, read_bundle
-from cyclegan_edge.contract import Batch, Translate
+from cyclegan_edge.contract import Batch, Precision, Translate
 from cyclegan_edge.errors import EngineError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.images import write_image
@@ -366,3 +367,22 @@ def test_auto_really_measures_once_and_says_what_it_took(
     assert second.backend.name == first.backend.name
     assert second.remarks == first.remarks
     assert f"{' '.join(first.backend.name.split()[::2])} was taken: " in first.remarks[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact", "gains"),
+    [
+        ("avx2 fma", {"fp32", "fp16"}, {"int8"}),
+        ("avx512_bf16", {"fp32", "fp16"}, {"bf16", "int8"}),
+        ("asimd fphp", {"fp32"}, {"fp16", "int8"}),
+    ],
+)
+def test_what_openvino_computes_in_a_precision_depends_on_the_cpu(
+    flags: str, exact: set[str], gains: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "cpu_flags", lambda: frozenset(flags.split()))
+    precisions = get_args(Precision)
+
+    assert {it for it in precisions if is_exact(Candidate("openvino", it))} == exact
+    assert {it for it in precisions if is_gain(Candidate("openvino", it))} == gains
+    assert is_exact(Candidate("ncnn", "fp16"))  # float16 is how its weights are stored

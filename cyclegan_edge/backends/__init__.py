@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from cyclegan_edge.backends.base import INSTALL, Backend, EngineName, format_of
-from cyclegan_edge.backends.candidates import MODULES, Candidate, artifact_of, computes, is_installed, is_sensible
+from cyclegan_edge.backends.candidates import MODULES, Candidate, artifact_of, computes, is_gain, is_installed
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import Precision, WantedPrecision
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError
@@ -24,7 +24,7 @@ _ON_GPUS: tuple[EngineName, ...] = ("tensorrt", "tensorrt-rtx", "onnx-cuda")
 _ON_CPUS: tuple[EngineName, ...] = ("ncnn", "openvino", "onnxruntime")
 _GPU: tuple[Precision, ...] = ("fp16", "fp32")
 _CPU: tuple[Precision, ...] = ("fp32", "fp16")
-_INEXACT: tuple[Precision, ...] = ("bf16", "int8")  # on a CPU, where any precision will do
+_INEXACT: tuple[Precision, ...] = ("bf16", "fp16", "int8")  # on a CPU, where any precision will do
 
 ENGINES = (*_ON_GPUS, *_ON_CPUS)
 MAX_THREADS = 1024
@@ -167,9 +167,10 @@ def _for_cpus(bundle: Bundle, wanted: WantedPrecision | None) -> tuple[list[Cand
     for engine in _ON_CPUS:
         inexact = [it for it in _INEXACT if computes(engine, it)]
         suitable = [it for it in _CPU if wanted in (None, "any", it)] or [it for it in inexact if it == wanted]
-        every = [_first_held(bundle, engine, suitable)]
-        every += [_first_held(bundle, engine, [it]) for it in inexact if wanted == "any"]
-        found = [it for it in every if it is not None and (it.precision == wanted or is_sensible(it))]
+        first = _first_held(bundle, engine, suitable)
+        others = [_first_held(bundle, engine, [it]) for it in inexact] if wanted == "any" else []
+        gains = [it for it in others if it is not None and it != first and is_gain(it)]
+        found = [first, *gains] if first else gains
         if found and is_installed(engine):
             candidates += found
         elif suitable:

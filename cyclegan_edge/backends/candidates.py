@@ -7,7 +7,7 @@ from typing import NamedTuple, get_args
 from cyclegan_edge.backends.base import EngineName, format_of
 from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Precision
-from cyclegan_edge.machine import cpu_flags, has_bfloat16
+from cyclegan_edge.machine import cpu_flags, has_bfloat16, has_half
 
 _COMPUTED_BY: dict[Precision, tuple[EngineName, ...]] = {  # where it is not every engine that reads the file
     "bf16": ("openvino",),  # of the float32 graph, by itself
@@ -49,9 +49,26 @@ def held(bundle: Bundle, engine: EngineName) -> list[Candidate]:
     return [candidate for candidate in every if artifact_of(bundle, candidate)]
 
 
-def is_sensible(candidate: Candidate) -> bool:
-    """Whether a CPU of this kind may gain by it: bfloat16 where it is in the CPU."""
-    return candidate.precision != "bf16" or has_bfloat16(cpu_flags())
+def is_exact(candidate: Candidate) -> bool:
+    """Whether a CPU computes it in float32. Half precision is but a way to store weights, or OpenVINO's to compute."""
+    match candidate:
+        case (_, "fp32"):
+            return True
+        case ("openvino", "fp16"):
+            return not has_half(cpu_flags())
+        case (_, "fp16"):
+            return True
+    return False
+
+
+def is_gain(candidate: Candidate) -> bool:
+    """Whether this CPU may be faster with it than with float32."""
+    match candidate.precision:
+        case "bf16":
+            return has_bfloat16(cpu_flags())
+        case "fp16":
+            return not is_exact(candidate)
+    return candidate.precision == "int8"
 
 
 def is_installed(engine: EngineName) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_edge.backends.base import Backend
-from cyclegan_edge.backends.candidates import Candidate, artifact_of, version_of
+from cyclegan_edge.backends.candidates import Candidate, artifact_of, is_exact, version_of
 from cyclegan_edge.backends.measured import recorded
 from cyclegan_edge.bounds import BOUNDS, Pair, measure, out_of_bounds, reference_pairs
 from cyclegan_edge.bundle import Bundle
@@ -98,7 +98,7 @@ def choose(
     expected = expectations(bundle)
     usual = sorted(candidates, key=lambda it: usually(it, expected))
     if len(usual) < 2 or os.environ.get(MEASURE) == "0":
-        exact = [it for it in usual if _is_exact(it)]
+        exact = [it for it in usual if is_exact(it)]
         return Ranked(order=tuple(exact or usual))
     side = _side(size, bundle.manifest.multiple)
     path = _cache_of(bundle, usual, threads, side)
@@ -155,7 +155,7 @@ def measure_here(
             ms[candidate] = min(ms[candidate], took)
     refused: dict[str, str] = {}
     for candidate in sorted(ms, key=lambda it: ms[it]) if bounded else ():
-        wrong = None if _is_exact(candidate) else _why_not_good(candidate, opened.get(candidate), pairs)
+        wrong = None if is_exact(candidate) else _why_not_good(candidate, opened.get(candidate), pairs)
         if wrong is None:
             break  # what is slower need not be good
         refused[str(candidate)] = wrong
@@ -179,16 +179,12 @@ def expectations(bundle: Bundle) -> dict[str, float]:
 
 def usually(candidate: Candidate, expected: dict[str, float]) -> tuple[float, int, bool]:
     """What to sort by before anything was measured here."""
-    return expected.get(str(candidate), math.inf), _USUALLY.index(candidate.engine), not _is_exact(candidate)
-
-
-def _is_exact(candidate: Candidate) -> bool:
-    return candidate.precision in ("fp32", "fp16")
+    return expected.get(str(candidate), math.inf), _USUALLY.index(candidate.engine), not is_exact(candidate)
 
 
 def _is_hopeless(candidate: Candidate, others: Sequence[Candidate], expected: dict[str, float]) -> bool:
     """Whether another was recorded as much faster, and is no less exact."""
-    rivals = (it for it in others if _is_exact(it) or not _is_exact(candidate))
+    rivals = (it for it in others if is_exact(it) or not is_exact(candidate))
     fastest = min((expected.get(str(it), math.inf) for it in rivals), default=math.inf)
     return expected.get(str(candidate), 0.0) > _HOPELESS * fastest
 
