@@ -32,17 +32,19 @@ TENSORRT_OPTIONS = {
 
 
 class FakeRuntime:
-    """onnxruntime's build for GPUs, on a machine where the providers `starts` do start."""
+    """onnxruntime's build for GPUs, on a machine where the providers `starts` do start; the rest is the real one's."""
 
     __version__ = "1.32.0"
     __file__ = "/nowhere/onnxruntime/__init__.py"
-    SessionOptions = SimpleNamespace
 
     def __init__(self, starts: list[str]) -> None:
         self.says = ""  # instead of opening a session
         self.starts = [f"{name}ExecutionProvider" for name in (*starts, "CPU")]
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.fallback = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(onnxruntime, name)
 
     def get_available_providers(self) -> list[str]:
         return [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
