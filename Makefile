@@ -1,7 +1,7 @@
 # Everything runs in .venv, from the locked versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train evaluate export ncnn openvino video tensorrt-rtx web test
+EXTRAS := train evaluate distill export ncnn openvino video tensorrt-rtx web test
 BINDINGS := $(addprefix build/bindings/, \
   cu12-10.3.0 cu12-10.7.0 cu12-10.13.3.9 cu12-10.16.1.11 cu13-11.0.0.114 cu13-11.4.0.106)
 SOURCES := $(shell find csrc -name '*.[ch]pp') CMakeLists.txt pyproject.toml constraints.txt

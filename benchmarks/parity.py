@@ -24,7 +24,7 @@ from cyclegan_edge.export.parity import Verdict, compare, load_pictures
 from cyclegan_edge.export.pipeline import export_checkpoint
 from cyclegan_edge.export.weights.open import open_generator
 from cyclegan_edge.images import list_images
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"

@@ -13,11 +13,11 @@ from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import (
     check_space,
-    find_checkpoint,
     load_checkpoint,
     load_generator,
     save_checkpoint,
 )
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.state import new_state
 

@@ -14,7 +14,7 @@ import torch
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.distributed import ProcessGroup, join_process_group

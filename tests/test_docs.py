@@ -107,7 +107,8 @@ def test_a_command_and_its_options_exist(shown: Typed) -> None:
 
 def test_settings_that_are_shown_exist() -> None:
     config = pytest.importorskip("cyclegan_edge.train.config")
-    known = set(settings_of(config.TrainConfig))
+    distilled = pytest.importorskip("cyclegan_edge.train.distill.config")
+    known = {*settings_of(config.TrainConfig), *settings_of(distilled.DistillConfig)}
     groups = {name.partition(".")[0] for name in known if "." in name}
     codes = [code for page in PAGES for code in code_of(page)]
 

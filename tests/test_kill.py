@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cyclegan_edge.images import write_image
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 
 KILLS = 20  # of which every fourth is in the middle of a save
 STEPS = 150
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # which Adam imports: once here, not in every fork
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.loop import fit

@@ -1,7 +1,9 @@
 """Training as a whole on the CPU: it learns, it can be stopped anywhere, and it goes on as if it had not been."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ import torch
 from cyclegan_edge.errors import ConfigError, TrainError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
+from cyclegan_edge.train import progress as progress_module
+from cyclegan_edge.train.checkpoint import load_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
-from cyclegan_edge.train.loop import DevicePrefetcher, Progress, choose_device, fit
+from cyclegan_edge.train.loop import DevicePrefetcher, choose_device, fit
+from cyclegan_edge.train.progress import Progress
 from cyclegan_edge.train.runs import hold
 
 CPU = torch.device("cpu")
@@ -151,7 +156,11 @@ def test_a_run_may_be_prolonged_and_made_faster_on_the_way(data: Path, tmp_path:
     assert state.generators.param_groups[0]["lr"] == pytest.approx(2e-4)  # as built; the loop sets it before a step
 
 
-def test_minutes_end_a_run_by_the_clock_over_all_its_pieces(data: Path, tmp_path: Path) -> None:
+def test_minutes_end_a_run_by_the_clock_over_all_its_pieces(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: 0.1 * next(ticks)))
     config = small(data, schedule__minutes=0.02, output__log_every=1)
 
     first = train(config, tmp_path, until=2)

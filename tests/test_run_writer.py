@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.images import read_image, write_image
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train import run_writer
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train import run_files
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, find_pictures
 from cyclegan_edge.train.diagnostics import Diagnostics
@@ -143,9 +143,9 @@ def test_a_full_disk_costs_a_warning_and_no_checkpoint(
 
     match part:
         case "report":
-            monkeypatch.setattr(run_writer, "write_report", full)
+            monkeypatch.setattr(run_files, "write_report", full)
         case "samples":
-            monkeypatch.setattr(run_writer, "write_image", full)
+            monkeypatch.setattr(run_files, "write_image", full)
         case "metrics":
             monkeypatch.setattr(MetricsLog, "write", full)
         case "events":
@@ -170,7 +170,7 @@ def test_a_refused_report_does_not_hide_why_a_run_ended(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(run_writer, "write_report", full)
+    monkeypatch.setattr(run_files, "write_report", full)
     monkeypatch.setattr(torch, "save", full)
     config = load_settings(TrainConfig, overrides={**SMALL, "data": str(data), "schedule.steps": 4})
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.settings import load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from cyclegan_edge.train.checkpoint import load_checkpoint, save_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import Origin, TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, PictureFolders
 from cyclegan_edge.train.loop import fit

@@ -156,7 +156,8 @@ def test_an_imported_file_comes_back_as_it_was(tmp_path: Path) -> None:
 
     again = open_generator(tmp_path / "imported" / "zebra.safetensors")
     assert same(again, generator())
-    assert replace(again, generator=trained.generator) == trained
+    assert replace(again, generator=trained.generator, note=trained.note) == trained
+    assert bool(trained.note) > bool(again.note), "what was assumed is in the file from then on"
     assert json.loads(metadata(tmp_path / "imported" / "zebra.safetensors")["architecture"])["blocks"] == [16, 16]
 
 

@@ -1,53 +1,43 @@
 """Checkpoints: one file that holds everything a run needs to go on exactly where it stopped.
 
-    runs/scenes/checkpoints/step_0001000.pt    the last `output.keep`
-    runs/scenes/checkpoints/best.pt            of the evaluations, when there are any
-
 Networks, both optimisers, gradient scale, schedule, replay buffers, averages, every random state, settings, counters;
-`checkpoint_format.py` lists and checks the entries. Written whole or not at all.
+`checkpoint_format.py` lists and checks the entries, `checkpoint_files.py` writes them.
 """
 
-import contextlib
 import random
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cyclegan_edge.contract import Direction
-from cyclegan_edge.errors import CheckpointError, first_line
-from cyclegan_edge.files import atomic_file
+from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.schema import to_mapping
+from cyclegan_edge.train.checkpoint_files import checkpoints, load_optimiser, write_content
 from cyclegan_edge.train.checkpoint_format import (
     FORMAT,
-    Content,
-    OptimiserState,
     RandomStates,
+    check_content,
     check_networks,
     config_of,
     misfit,
     read_content,
 )
 from cyclegan_edge.train.config import TrainConfig
-from cyclegan_edge.train.networks import new_generator
+from cyclegan_edge.train.distill.state import check_distillation, is_distillation, load_student
+from cyclegan_edge.train.networks import GeneratorConfig, new_generator
 from cyclegan_edge.train.state import TrainState, new_networks, new_state
+from cyclegan_edge.train.torch_file import read_torch_file
 
-BEST = "best.pt"
-
-_FOLDER = "checkpoints"
-_NAME = re.compile(r"step_(\d{7,})\.pt")
 _COUNTERS = ("step", "pairs", "seconds", "back_off", "best", "cycle_sum", "cycle_count", "bad_steps")  # of the state
 
 
 def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: bool = False) -> Path:
-    """Write run/checkpoints/step_N.pt, then remove all but the last ones and what a killed process left.
-
-    With `best` the same file is kept as best.pt too. Raises CheckpointError on a full disk."""
-    path = run / _FOLDER / f"step_{state.step:07d}.pt"
+    """Write the checkpoint of this step, see `write_content`."""
     averages = state.averages
     content = {
         "format": FORMAT,
@@ -64,28 +54,7 @@ def save_checkpoint(run: Path, config: TrainConfig, state: TrainState, *, best: 
         "replay_b": state.replay_b.state_dict(),
         "random": _random_states(),
     }
-    try:
-        with atomic_file(path) as partial:
-            torch.save(content, partial)
-            if best:  # first: a run that is killed here reaches this step again
-                with atomic_file(path.with_name(BEST)) as second:
-                    shutil.copyfile(partial, second)
-    except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
-        kept = find_checkpoint(run)
-        reason = first_line(error) if isinstance(error, OSError) else "the disk took a part of it, as when it is full"
-        raise CheckpointError(
-            f"The checkpoint {path} could not be written ({reason}); free some space and continue with "
-            f"`cyclegan-edge train --resume`{f' from {kept}' if kept else ''}."
-        ) from error
-    halves = path.parent.glob(".*.partial.pt")  # of a process that was killed while saving
-    saved = _checkpoints(run)
-    until = saved.index(path) + 1
-    with contextlib.suppress(OSError):
-        for old in (*saved[: max(0, until - config.output.keep)], *halves):
-            old.unlink()
-        for undone in saved[until:]:  # it was damaged, so the run went on from before it
-            undone.rename(undone.with_suffix(".undone"))
-    return path
+    return write_content(run, state.step, content, keep=config.output.keep, best=best)
 
 
 def check_space(run: Path, config: TrainConfig) -> str:
@@ -97,7 +66,7 @@ def check_space(run: Path, config: TrainConfig) -> str:
         weights = sum(weight.numel() for _, network in new_networks(config).items() for weight in network.parameters())
     one, free = 12 * weights, shutil.disk_usage(run).free  # bytes; each weight and its two moments in float32
     most = config.output.keep + 1 + bool(config.output.evaluate_every)  # the oldest goes when the next is whole
-    missing = max(1, most - len(_checkpoints(run)))
+    missing = max(1, most - len(checkpoints(run)))
     if free < one:
         raise CheckpointError(
             f"A checkpoint takes {one / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free where {run} is; free some "
@@ -111,19 +80,13 @@ def check_space(run: Path, config: TrainConfig) -> str:
     return ""
 
 
-def find_checkpoint(run: Path) -> Path | None:
-    """The checkpoint of `run` with the most steps; None when it has none."""
-    found = _checkpoints(run)
-    return found[-1] if found else None
-
-
 def last_readable(run: Path) -> tuple[Path, TrainConfig, tuple[str, ...]]:
     """The last checkpoint of `run` that can be read, its settings, and for each later one why it cannot.
 
     Raises CheckpointError when there is none.
     """
     damaged: list[str] = []
-    for path in reversed(_checkpoints(run)):
+    for path in reversed(checkpoints(run)):
         try:
             return path, config_of(read_content(path), path), tuple(damaged)
         except CheckpointError as error:
@@ -152,8 +115,8 @@ def load_checkpoint(
         if averages is not None:  # a run that had none until now starts them from its weights
             for name, network in averages.items():
                 network.load_state_dict((content["averages"] or content["networks"])[name])
-        _load_optimiser(state.generators, content["generators"])
-        _load_optimiser(state.discriminators, content["discriminators"])
+        load_optimiser(state.generators, content["generators"])
+        load_optimiser(state.discriminators, content["discriminators"])
         if content["config"]["speed"]["precision"] == config.speed.precision:  # the scale of another means nothing here
             state.scaler.load_state_dict(dict(content["scaler"]))
         state.plateau.load_state_dict(content["plateau"])
@@ -171,31 +134,49 @@ def load_checkpoint(
     return config, state
 
 
+class GeneratorConfigured(Protocol):
+    """The settings of a training or of a distillation, as far as they say what a generator is for."""
+
+    @property
+    def data(self) -> str: ...
+
+    @property
+    def domains(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def generator(self) -> GeneratorConfig: ...
+
+
 def load_generator(
-    path: Path, direction: Direction, content: Content | None = None
-) -> tuple[TrainConfig, nn.Module, int]:
+    path: Path, direction: Direction, content: object = None
+) -> tuple[GeneratorConfigured, nn.Module, int]:
     """Settings, the generator of `direction` on the CPU in eval mode, and the step it was saved at.
 
-    `content` is what `read_content` gave of `path`, where it has been read already. A run with a moving average gives
-    that: it is what the run was averaged for."""
-    content = content or read_content(path)
+    `content` is what `read_torch_file` gave of `path`, where it has been read already. A run with a moving average
+    gives that: it is what the run was averaged for. Raises CheckpointError, also for the other direction of a student.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}; name a file that `cyclegan-edge train` wrote.")
+    content = content or read_torch_file(path)
+    if is_distillation(content):
+        taught = check_distillation(content, path)
+        distilled, student = load_student(taught, path)
+        if distilled.direction != direction:
+            raise CheckpointError(
+                f"{path} holds a student of the direction {distilled.direction} alone, not {direction}; leave the "
+                f"direction out, or distil the other one."
+            )
+        return distilled, student, taught["step"]
+    content = check_content(content, path)
     config = config_of(content, path)
     check_networks(content, config, path)
     channels = config.pictures.channels_a, config.pictures.channels_b
     generator = new_generator(config.generator, *(channels if direction == "ab" else reversed(channels)))
     generator.load_state_dict((content["averages"] or content["networks"])[f"generator_{direction}"])
     return config, generator.eval(), content["step"]
-
-
-def _load_optimiser(optimiser: torch.optim.Adam, saved: OptimiserState) -> None:
-    """Restore the moments under this run's settings: a learning rate or a kernel may have been changed since."""
-    now = optimiser.state_dict()["param_groups"]
-    groups = [{**new, "params": old["params"]} for new, old in zip(now, saved["param_groups"], strict=True)]
-    optimiser.load_state_dict({"state": saved["state"], "param_groups": groups})
-    for parameter, moments in optimiser.state.items():
-        shapes = {name: moment.shape for name, moment in moments.items()}
-        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
-            raise ValueError(f"an optimiser has moments of the shapes {shapes} for weights of {tuple(parameter.shape)}")
 
 
 def _random_states() -> RandomStates:
@@ -217,9 +198,3 @@ def _set_random_states(saved: RandomStates) -> None:
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(saved["cuda"])
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    """Sorted by step, fewest first."""
-    found = {int(match[1]): path for path in (run / _FOLDER).glob("step_*.pt") if (match := _NAME.fullmatch(path.name))}
-    return [found[step] for step in sorted(found)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, first_line
 from cyclegan_edge.schema import from_mapping
+from cyclegan_edge.train.checkpoint_files import OptimiserState
 from cyclegan_edge.train.config import RETIRED, TrainConfig
 from cyclegan_edge.train.diagnostics import DiagnosticsState
 from cyclegan_edge.train.replay import ReplayState
@@ -24,13 +25,6 @@ from cyclegan_edge.train.torch_file import read_torch_file
 FORMAT = 2  # raised when an entry changes its meaning or goes away
 
 _MAX_COUNT = 1 << 53  # of steps and pairs
-
-
-class OptimiserState(TypedDict):
-    """What Adam.state_dict gives."""
-
-    state: dict[str, dict[str, Tensor]]  # parameter's number -> "step", "exp_avg", "exp_avg_sq"
-    param_groups: list[dict[str, Any]]
 
 
 class ScalerState(TypedDict, total=False):
@@ -91,6 +85,8 @@ def is_checkpoint(content: object) -> bool:
 
 def check_content(content: object, path: Path) -> Content:
     """The entries that `path` was found to hold, checked. Raises CheckpointError."""
+    if isinstance(content, dict) and content.get("kind") == "distillation":
+        raise CheckpointError(f"{path} is of a distillation; go on with `cyclegan-edge distill --resume`.")
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of this version, expected format {FORMAT} of `cyclegan-edge train`."

@@ -3,18 +3,20 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 
 from cyclegan_edge.errors import ConfigError, TrainError
-from cyclegan_edge.train.checkpoint import find_checkpoint, load_checkpoint
+from cyclegan_edge.train.checkpoint import load_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
+from cyclegan_edge.train.progress import Clock, Progress, seconds_left
 from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
 from cyclegan_edge.train.runs import hold
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
@@ -24,25 +26,15 @@ from cyclegan_edge.train.warm_start import WarmStart
 
 MAX_NONFINITE_STEPS = 50  # in a row, after which a run gives up
 
-_SMOOTHING = 20  # steps that pairs per second are averaged over
+
+class DeviceChosen(Protocol):
+    """Settings that say where to train."""
+
+    @property
+    def device(self) -> Literal["auto", "cuda", "cpu"]: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """How far a run has come."""
-
-    step: int  # steps taken
-    total: int | None  # steps of the whole run; None when the clock decides
-    share: float  # of the run that is done, 0..1
-    seconds_left: float  # exact when the clock decides, else at the speed of the last steps
-    pairs_per_second: float  # over the last steps, saving and sampling included
-    losses: dict[str, float] | None  # unweighted, of this step; None between two logged steps
-    sample: Path | None = None  # written at this step
-    checkpoint: Path | None = None  # written at this step
-    warnings: tuple[str, ...] = ()  # sentences about trouble
-
-
-def choose_device(config: TrainConfig) -> torch.device:
+def choose_device(config: DeviceChosen) -> torch.device:
     """CUDA when there is one and the settings allow it. Raises ConfigError when CUDA is asked for and missing."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -119,7 +111,7 @@ def _train(
     writer = RunWriter(run, config, state, pairs, device) if group.is_main else None
     step = Step(state, config.objective, execution, group)
     prefetcher = DevicePrefetcher(_crops(config, pairs, state, group, pin=device.type == "cuda"), device)
-    clock = _Clock(state, config, group)
+    clock = Clock(state.seconds, config.batch, config.schedule, group)
     steps_per_epoch = max(1, len(pairs) // config.batch)
     try:
         while not is_over(config.schedule, at := Position(state.step, steps_per_epoch, state.seconds)):
@@ -130,7 +122,7 @@ def _train(
             prefetcher.prefetch()
             if state.step % steps_per_epoch == 0:
                 _end_epoch(config, state, group)
-            pairs_per_second = clock.tick()
+            pairs_per_second, state.seconds = clock.tick()
             after = Position(state.step, steps_per_epoch, state.seconds)
             last = is_over(config.schedule, after) or group.any(stop())
 
@@ -154,7 +146,7 @@ def _train(
                 total=config.schedule.total_steps(steps_per_epoch),
                 share=share_done(config.schedule, after),
                 pairs_per_second=pairs_per_second,
-                seconds_left=_seconds_left(config, after, pairs_per_second),
+                seconds_left=seconds_left(config.schedule, after, config.batch / pairs_per_second),
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
@@ -193,12 +185,12 @@ def _write_due(
         warnings += seen
     if output.evaluate_every and (last or state.step % output.evaluate_every == 0):
         best = writer.is_best()
-    writer.warn(warnings)
+    writer.files.warn(warnings)
     due = last or best or state.step % output.save_every == 0
     checkpoint = writer.save(best=best) if due else None
     if last:
-        writer.report()
-    warnings += writer.refused()
+        writer.files.report()
+    warnings += writer.files.refused()
     return sample, checkpoint
 
 
@@ -246,34 +238,6 @@ class DevicePrefetcher:
         self._waiting += time.monotonic() - start
         with torch.cuda.stream(self._stream):  # does nothing without one
             return real_a.to(self._device, non_blocking=True), real_b.to(self._device, non_blocking=True)
-
-
-class _Clock:
-    """Counts the seconds in training, and the pairs per second over the last steps.
-
-    When the seconds end the run, all processes go by those of the first.
-    """
-
-    def __init__(self, state: TrainState, config: TrainConfig, group: ProcessGroup) -> None:
-        self._state, self._batch, self._group = state, config.batch, group
-        self._shared = config.schedule.minutes is not None
-        self._times = [time.monotonic()]
-        self._start = self._times[0] - state.seconds
-
-    def tick(self) -> float:
-        """Count a step; pairs per second."""
-        self._times = [*self._times[-_SMOOTHING:], time.monotonic()]
-        seconds = self._times[-1] - self._start
-        self._state.seconds = self._group.broadcast(seconds) if self._shared else seconds
-        return self._batch * (len(self._times) - 1) / (self._times[-1] - self._times[0])
-
-
-def _seconds_left(config: TrainConfig, at: Position, pairs_per_second: float) -> float:
-    schedule = config.schedule
-    total = schedule.total_steps(at.steps_per_epoch)
-    if total is None:
-        return max(0.0, 60.0 * (schedule.minutes or 0.0) - at.seconds)
-    return (total - at.step) * config.batch / pairs_per_second
 
 
 def _set_learning_rate(state: TrainState, rate: float) -> None:

@@ -1,34 +1,24 @@
-"""What a run leaves on disk while it goes on; the first of several processes writes it.
+"""What a CycleGAN run leaves on disk while it goes on; the first of several processes writes it.
 
-runs/<name>/settings.toml             what decides the weights
 runs/<name>/checkpoints/step_N.pt     the last ones, and best.pt when the run is evaluated
-runs/<name>/samples/step_N.jpg        the same pictures every time: real, translated, translated back
-runs/<name>/metrics.jsonl             losses, gradients, learning rate, pairs per second, share of waiting, memory
-runs/<name>/events.out.tfevents...    the same and the samples, for TensorBoard
-runs/<name>/warnings.txt              what the checks for known failures said
-runs/<name>/report.html               all of that as one page, written at the end
+runs/<name>/samples/step_N.jpg        real, translated, translated back
+runs/<name>/...                       see run_files.py
 """
 
-import contextlib
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from cyclegan_edge.errors import ConfigError, SinkError, first_line
-from cyclegan_edge.files import write_file
-from cyclegan_edge.images import write_image
+from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.schema import to_mapping
-from cyclegan_edge.settings import to_toml
 from cyclegan_edge.train.checkpoint import save_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.diagnostics import Diagnostics
-from cyclegan_edge.train.metrics_log import MetricsLog
-from cyclegan_edge.train.report import write_report
+from cyclegan_edge.train.run_files import RunFiles
 from cyclegan_edge.train.samples import SampleSheet
 from cyclegan_edge.train.state import TrainState
 from cyclegan_edge.train.step import Pictures
@@ -36,10 +26,7 @@ from cyclegan_edge.train.validation import Validator
 
 
 class RunWriter:
-    """Writes what is due after a step of `state`; nothing here changes the training.
-
-    A disk that refuses what is only looked at costs a warning, which `refused` gives, and no checkpoint.
-    """
+    """Writes what is due after a step of `state`; nothing here changes the training."""
 
     def __init__(self, run: Path, config: TrainConfig, state: TrainState, pairs: Pairs, device: torch.device) -> None:
         """Raises what `Validator` raises, before anything is written, ConfigError where wandb is asked for and missing,
@@ -48,8 +35,6 @@ class RunWriter:
         self._validator = Validator(config, device) if config.output.evaluate_every else None
         self._sheet = SampleSheet(config, pairs)
         self._diagnostics = Diagnostics(config.objective.gan, state.diagnostics)
-        self._refused: dict[str, str] = {}  # file -> sentence, until `refused` gave it; then ""
-        self._reported = False
         if config.output.wandb:
             try:
                 import wandb
@@ -60,14 +45,7 @@ class RunWriter:
             run.mkdir(parents=True, exist_ok=True)
             settings = to_mapping(config)
             wandb.init(project="cyclegan-edge", name=run.name, dir=run, config=settings, sync_tensorboard=True)
-        write_file(run / "settings.toml", to_toml(config))
-        try:
-            self._tensorboard = SummaryWriter(str(run), purge_step=state.step + 1)
-            self._metrics = MetricsLog(run, step=state.step)
-        except OSError as error:
-            raise SinkError(
-                f"{run} cannot be written ({error.strerror}); check the folder and the free space."
-            ) from error
+        self.files = RunFiles(run, config, step=state.step)
 
     def log(self, losses: Mapping[str, float], scalars: Mapping[str, float]) -> list[str]:
         """Curves; warnings about the losses."""
@@ -77,14 +55,7 @@ class RunWriter:
     def sample(self, batch: Pictures) -> tuple[Path | None, list[str]]:
         """The sample sheet as it is now, None where the disk refused it; warnings about the pictures of this step."""
         step = self._state.step
-        sheet = self._sheet.draw(self._state)
-        with self._dispensable("TensorBoard's events"):
-            self._tensorboard.add_image("sample", sheet, step, dataformats="HWC")
-        path: Path | None = None
-        with self._dispensable("samples"):
-            wanted = self._run / "samples" / f"step_{step:07d}.jpg"
-            write_image(wanted, sheet)
-            path = wanted
+        path = self.files.write_sample(self._sheet.draw(self._state), step=step)
         warnings = self._diagnostics.check_pictures(step, "ab", batch.real_a, batch.fake_b)
         return path, warnings + self._diagnostics.check_pictures(step, "ba", batch.real_b, batch.fake_a)
 
@@ -101,50 +72,12 @@ class RunWriter:
         self._state.diagnostics = self._diagnostics.state_dict()
         return save_checkpoint(self._run, self._config, self._state, best=best)
 
-    def warn(self, warnings: Sequence[str]) -> None:
-        """Keep what was said."""
-        if warnings:
-            with (
-                self._dispensable("warnings.txt"),
-                (self._run / "warnings.txt").open("a", encoding="utf-8") as file,
-            ):
-                file.writelines(f"{warning}\n" for warning in warnings)
-
-    def report(self) -> None:
-        """The run as one page."""
-        self._reported = True
-        with self._dispensable("report.html"):
-            write_report(self._run)
-
-    def refused(self) -> list[str]:
-        """What the disk refused since the last call, a sentence for each kind of file, once a run."""
-        sentences = [sentence for sentence in self._refused.values() if sentence]
-        self._refused = dict.fromkeys(self._refused, "")
-        return sentences
-
     def close(self) -> None:
         """Finish the files, and write the report of a run that got anywhere and broke off."""
-        with self._dispensable("TensorBoard's events"):
-            self._tensorboard.close()
-        with self._dispensable("metrics.jsonl"):
-            self._metrics.close()
-        if self._state.step and not self._reported:
-            self.report()
-
-    @contextlib.contextmanager
-    def _dispensable(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, SinkError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-            self._refused.setdefault(what, f"{self._run}: {what} cannot be written ({reason}); the run does without.")
+        self.files.close(step=self._state.step)
 
     def _write(self, values: Mapping[str, float]) -> None:
-        with self._dispensable("TensorBoard's events"):
-            for tag, value in values.items():
-                self._tensorboard.add_scalar(tag, value, self._state.step)
-        with self._dispensable("metrics.jsonl"):
-            self._metrics.write(step=self._state.step, seconds=self._state.seconds, values=values)
+        self.files.write(values, step=self._state.step, seconds=self._state.seconds)
 
 
 def gradient_norms(state: TrainState) -> dict[str, float]:

@@ -22,7 +22,8 @@ from cyclegan_edge.files import newest
 from cyclegan_edge.images import other_kinds
 from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.settings import changed, load_settings
-from cyclegan_edge.train.checkpoint import find_checkpoint, last_readable
+from cyclegan_edge.train.checkpoint import last_readable
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.checkpoint_format import config_of, read_content
 from cyclegan_edge.train.config import PRESETS, Preset, TrainConfig
 from cyclegan_edge.train.data.cache import PictureCache
@@ -39,7 +40,7 @@ _FIXED = (
     *("size", "seed", "start", "start_gain", "origin"),
     *("generator", "discriminator", "pictures.colour_a", "pictures.colour_b"),
 )
-_END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
+END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
 _DIRECTION = re.compile(r".*[-_.](ab|atob|a2b|ba|btoa|b2a)", re.IGNORECASE)
 _ANY_GENERATOR = re.compile(r"(?:\w*?_)?net_?G(?:_?(A2B|AtoB|A|B2A|BtoA|B))?", re.IGNORECASE)
 
@@ -128,8 +129,8 @@ def resume_run(
     else:
         folder = _run_that_goes_on(checkpoint, name)
         before = config_of(read_content(checkpoint), checkpoint)
-    if any(rule in overrides for rule in _END_RULES):
-        overrides = {**dict.fromkeys(_END_RULES), **overrides}
+    if any(rule in overrides for rule in END_RULES):
+        overrides = {**dict.fromkeys(END_RULES), **overrides}
     config = load_settings(TrainConfig, file, assignments, base=to_mapping(before), overrides=overrides)
     different = changed(before, config)
     if fixed := [key for key in different if key in _FIXED or key.partition(".")[0] in _FIXED]:

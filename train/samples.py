@@ -4,7 +4,7 @@ row      one picture: those of A first, then those of B
 column   real, translated, translated back
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class SampleSheet:
                 for picture in pictures:
                     translated = forward(picture[np.newaxis])
                     rows.append([picture, translated[0], inverse(translated)[0]])
-        return _arrange(rows)
+        return arrange(rows)
 
 
 def _held_out(folder: Path | None, size: Size) -> list[Picture]:
@@ -72,7 +72,7 @@ def _held_out(folder: Path | None, size: Size) -> list[Picture]:
     return list(islice(readable(), PER_DOMAIN))
 
 
-def _arrange(rows: list[list[Picture]]) -> Picture:
+def arrange(rows: Sequence[Sequence[Picture]]) -> Picture:
     """Pictures of one size as a grid with black gaps between them."""
     framed = [[np.pad(picture, ((0, GAP), (0, GAP), (0, 0))) for picture in row] for row in rows]
     return np.ascontiguousarray(np.vstack([np.hstack(row) for row in framed])[:-GAP, :-GAP])

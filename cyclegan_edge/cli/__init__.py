@@ -15,6 +15,7 @@ from rich.markup import escape
 from cyclegan_edge.cli.bench import bench
 from cyclegan_edge.cli.data import data
 from cyclegan_edge.cli.demo import demo
+from cyclegan_edge.cli.distill import distill
 from cyclegan_edge.cli.doctor import doctor
 from cyclegan_edge.cli.evaluate import evaluate
 from cyclegan_edge.cli.export import export
@@ -66,6 +67,7 @@ def options(
 
 
 app.command()(train)
+app.command()(distill)
 app.command()(evaluate)
 app.command()(export)
 app.command("import")(import_)

@@ -36,7 +36,7 @@ def demo(
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.export.pipeline import export_checkpoint
     from cyclegan_edge.scenes import write_dataset
-    from cyclegan_edge.train.checkpoint import find_checkpoint
+    from cyclegan_edge.train.checkpoint_files import find_checkpoint
     from cyclegan_edge.train.config import OptimiserConfig, OutputConfig, TrainConfig
     from cyclegan_edge.train.networks import DiscriminatorConfig, GeneratorConfig
     from cyclegan_edge.train.runs import Run, hold

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from cyclegan_edge.train.distributed import ProcessGroup
-    from cyclegan_edge.train.loop import Progress
+    from cyclegan_edge.train.progress import Progress
     from cyclegan_edge.train.runs import OpenedData, Run
 
 GRACE = 3.0  # seconds after the first signal in which others are taken for the same one
@@ -29,31 +29,46 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
     device, execution = choose_device(config), choose_execution(config, group)
     many = f"{group.world_size} processes on " if group and group.world_size > 1 else ""
     console.print(
-        f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{escape(_describe(device))}: {config.size} px, "
-        f"{config.generator.kind} of width {config.generator.width}; {execution}."
+        f"Training in [bold]{escape(str(run.folder))}[/bold] on {many}{escape(describe_device(device))}: "
+        f"{config.size} px, {config.generator.kind} of width {config.generator.width}; {execution}."
     )
     if sentence := check_space(run.folder, config):
         warn(sentence)
     data = _open(run)
-    losses: dict[str, float] = {}
-    last: Progress | None = None
-    with stop_on_signal() as stop, counting("training") as show:
-        steps = fit(
+    return show_steps(
+        lambda stop: fit(
             config,
             data.pairs,
             run.folder,
             resume=run.checkpoint,
             start=run.start,
-            stop=lambda: bool(stop),
+            stop=stop,
             group=group,
             held=True,
-        )
-        for last in steps:
+        ),
+        unit="pairs",
+        resume=f"cyclegan-edge train --resume --name {run.folder.name}",
+    )
+
+
+def show_steps(
+    train: Callable[[Callable[[], bool]], "Iterator[Progress]"], *, unit: str, resume: str
+) -> dict[str, float]:
+    """Train with a progress bar; the last losses come back. A signal finishes the step, saves, and ends it.
+
+    train    takes the function that says when to stop
+    unit     what is counted in a second
+    resume   the command that goes on with the run
+    """
+    losses: dict[str, float] = {}
+    last: Progress | None = None
+    with stop_on_signal() as asked, counting("training") as show:
+        for last in train(lambda: bool(asked)):
             losses = last.losses or losses
             for warning in last.warnings:
                 warn(warning)
             total = last.total or max(last.step, round(last.step / max(last.share, 1e-6)))
-            show(last.step, total, _note(last, losses), last.seconds_left)
+            show(last.step, total, _note(last, losses, unit), last.seconds_left)
     if last is None:
         console.print(
             "The run has reached its end already; to train on, give it a later one: --steps, --epochs or --minutes."
@@ -61,7 +76,7 @@ def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, 
     elif last.share < 1.0:
         console.print(
             f"Stopped after step {last.step}{f' of {last.total}' if last.total else ''}; "
-            f"go on with [bold]cyclegan-edge train --resume --name {escape(run.folder.name)}[/bold]."
+            f"go on with [bold]{escape(resume)}[/bold]."
         )
     return losses
 
@@ -122,12 +137,16 @@ def _open(run: "Run") -> "OpenedData":
     return data
 
 
-def _note(progress: "Progress", losses: dict[str, float]) -> str:
-    cycle = losses.get("cycle_a", 0.0) + losses.get("cycle_b", 0.0)
-    return f"{progress.pairs_per_second:.2f} pairs/s, cycle {cycle / 2:.3f}" if losses else ""
+def _note(progress: "Progress", losses: dict[str, float], unit: str) -> str:
+    if not losses:
+        return ""
+    name, value = "cycle", (losses.get("cycle_a", 0.0) + losses.get("cycle_b", 0.0)) / 2
+    if "features" in losses:
+        name, value = "features", losses["features"]
+    return f"{progress.pairs_per_second:.2f} {unit}/s, {name} {value:.3f}"
 
 
-def _describe(device: "torch.device") -> str:
+def describe_device(device: "torch.device") -> str:
     import torch
 
     return torch.cuda.get_device_name() if device.type == "cuda" else f"the CPU, {torch.get_num_threads()} threads"

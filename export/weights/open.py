@@ -25,9 +25,10 @@ from cyclegan_edge.export.weights.recognise import NormChoice, PaddingChoice, ch
 from cyclegan_edge.files import atomic_file, sha256
 from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint import load_generator
-from cyclegan_edge.train.checkpoint_format import Content, check_content, is_checkpoint
+from cyclegan_edge.train.checkpoint_format import is_checkpoint
 from cyclegan_edge.train.config import MAX_SIZE
 from cyclegan_edge.train.data.layout import split_domains
+from cyclegan_edge.train.distill.state import is_distillation
 from cyclegan_edge.train.torch_file import check_finite
 
 FORMAT = 1  # of an imported file; raised when an entry changes its meaning or goes away
@@ -93,13 +94,13 @@ def open_generator(
     Raises CheckpointError when there is no generator of a known architecture, ConfigError for a size it cannot take.
     """
     content, entries = read_file(path)
-    ours = is_checkpoint(content)
+    ours = is_checkpoint(content) or is_distillation(content)
     metadata = _read_metadata(entries, path)
     if (norm or padding) and (ours or metadata):
         name, value = ("norm", norm) if norm else ("padding", padding)
         raise ConfigError(f"{name} is {value!r}, but {path} was written by this package and holds it; leave it out.")
     if ours:
-        return _open_checkpoint(check_content(content, path), path, direction, size, domains)
+        return _open_checkpoint(content, path, direction, size, domains)
     if metadata:
         direction, norm, padding = metadata.direction, metadata.norm, metadata.padding
         size = size or metadata.size
@@ -164,7 +165,7 @@ def write_imported(trained: Trained, path: Path) -> None:
 
 
 def _open_checkpoint(
-    content: Content, path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None
+    content: object, path: Path, direction: Direction, size: int | None, domains: tuple[str, str] | None
 ) -> Trained:
     config, generator, step = load_generator(path, direction, content)
     check_finite(generator.state_dict(), path)

@@ -76,17 +76,21 @@ def open_candidate(
 
 
 def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device") -> Candidate:
-    """Both generators of a checkpoint, on `device`. Raises CheckpointError."""
+    """Both generators of a checkpoint, or the one of a distillation, on `device`. Raises CheckpointError."""
     import torch
 
     from cyclegan_edge.train.checkpoint import load_generator
-    from cyclegan_edge.train.checkpoint_format import read_content
+    from cyclegan_edge.train.distill.state import is_distillation
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
     from cyclegan_edge.train.runs import evaluation_path, run_of
+    from cyclegan_edge.train.torch_file import read_torch_file
 
-    content = read_content(path)
+    content = read_torch_file(path)
     config, forward, step = load_generator(path, direction, content)
-    _, inverse, _ = load_generator(path, "ba" if direction == "ab" else "ab", content)
+    inverse = None
+    if not is_distillation(content):
+        _, other, _ = load_generator(path, "ba" if direction == "ab" else "ab", content)
+        inverse = translate_with(other.to(device))
     model = Model(
         kind="checkpoint",
         path=str(path),
@@ -98,7 +102,7 @@ def open_checkpoint(path: Path, *, direction: Direction, device: "torch.device")
     )
     return Candidate(
         forward=translate_with(forward.to(device)),
-        inverse=translate_with(inverse.to(device)),
+        inverse=inverse,
         size=config.size,
         model=model,
         data=Path(config.data),

@@ -1,0 +1,214 @@
+"""`cyclegan-edge distill`: a trained generator in, a small one of the same direction out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cyclegan_edge.cli.console import console, counting, warn
+from cyclegan_edge.cli.options import DirectionOption
+from cyclegan_edge.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cyclegan_edge.train.distill.config import DistillConfig
+    from cyclegan_edge.train.distill.teacher import TaughtPictures
+
+
+def distill(
+    teacher: Annotated[
+        Path | None, typer.Argument(help="A run, a checkpoint, or anyone's weights.", show_default="the newest run")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder that holds trainA/ and trainB/.", show_default="the teacher's")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="MS", help="Milliseconds a picture may take here: the largest student that fits."),
+    ] = None,
+    direction: DirectionOption = "ab",
+    domains: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Names of the folders of the two domains in DATA.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run is written to runs/NAME.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings as a TOML file.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Stop after this many times all pictures.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this much time in training.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of the crops.", show_default="the teacher's")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures per step.", show_default="2")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance generator.width=32."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue runs/NAME where it stopped.")] = False,
+) -> None:
+    """Teach a small generator what TEACHER does, for devices that cannot run it.
+
+    TEACHER translates the pictures of DATA once; the student learns from those. Ctrl-C finishes the step, saves, and
+    stops; --resume goes on from there.
+    """
+    from cyclegan_edge.train.runs import RUNS, hold
+
+    options = {
+        "data": str(data.resolve()) if data else None,
+        "domains": domains,
+        "schedule.steps": steps,
+        "schedule.epochs": epochs,
+        "schedule.minutes": minutes,
+        "size": size,
+        "batch": batch,
+    }
+    overrides: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    if resume:
+        if teacher or budget:
+            raise ConfigError("A run keeps its teacher and its student's shape; leave out TEACHER and --budget.")
+        folder, settings, checkpoint = _resumed(name, overrides, config, set_ or ())
+    else:
+        settings, base = _new(teacher, direction, overrides, config, set_ or (), budget)
+        folder, checkpoint = RUNS / (name or f"{base}-small"), None
+    with hold(folder, new=not resume) as held:
+        if checkpoint:
+            console.print(f"Continuing from [bold]{escape(str(checkpoint))}[/bold].")
+        elif held != folder:
+            console.print(f"{folder} is there already (add --resume to continue it), so this is {held}.", markup=False)
+        _run(held, settings, checkpoint)
+    console.print(f"\nNext: [bold]cyclegan-edge export {escape(str(held))} --fp16[/bold]")
+
+
+def _new(
+    teacher: Path | None,
+    direction: Any,
+    overrides: dict[str, object],
+    file: Path | None,
+    assignments: Sequence[str],
+    budget: str | None,
+) -> "tuple[DistillConfig, str]":
+    """The settings of a run that starts, and what its teacher is called."""
+    from cyclegan_edge.export.weights.open import open_generator
+    from cyclegan_edge.settings import load_settings
+    from cyclegan_edge.train.distill.config import DistillConfig, default_settings
+    from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
+
+    base, checkpoint = resolve_checkpoint(teacher)
+    trained = open_generator(checkpoint, direction)
+    defaults: dict[str, object] = {"teacher": str(checkpoint.resolve()), "direction": trained.direction}
+    defaults["size"] = trained.size
+    if trained.data is not None:
+        defaults["data"] = str(trained.data)
+        defaults["domains"] = ",".join(trained.domains or ())
+    if "data" not in {**defaults, **overrides} and file is None:
+        raise ConfigError(f"{checkpoint} does not know its pictures; name the folder that holds trainA/ and trainB/.")
+    overrides = {**defaults, **overrides}
+    settings = load_settings(DistillConfig, file, assignments, base=default_settings(), overrides=overrides)
+    if budget is not None:
+        settings = replace(settings, generator=_within(_milliseconds(budget), settings.size))
+    return settings, with_direction(base, trained.direction)
+
+
+def _within(milliseconds: float, size: int) -> Any:
+    import os
+
+    from cyclegan_edge.export.budget import largest_within, measure_shape
+
+    threads = os.cpu_count() or 1
+
+    def measure(shape: Any) -> Any:
+        row = measure_shape(shape, size=size, threads=threads)
+        console.print(
+            f"  width {shape.width}, {shape.blocks} blocks: {row.median_ms:.1f} ms with {row.engine} {row.precision}",
+            markup=False,
+        )
+        return row
+
+    console.print(f"Looking for the largest student within {milliseconds:g} ms at {size} px on this machine.")
+    shape, row = largest_within(milliseconds, measure)
+    console.print(f"Taken: width {shape.width}, {shape.blocks} blocks, {row.median_ms:.1f} ms.")
+    return shape
+
+
+def _milliseconds(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(?:ms)?", text.strip())
+    if match is None or not float(match[1]):
+        raise ConfigError(f"--budget is {text!r}, expected milliseconds, as in --budget 16ms.")
+    return float(match[1])
+
+
+def _resumed(
+    name: str | None, overrides: dict[str, object], file: Path | None, assignments: Sequence[str]
+) -> "tuple[Path, DistillConfig, Path]":
+    """The run, its settings save those given, and its last checkpoint that can be read."""
+    from cyclegan_edge.schema import to_mapping
+    from cyclegan_edge.settings import changed, load_settings
+    from cyclegan_edge.train.checkpoint_files import checkpoints
+    from cyclegan_edge.train.distill.config import FIXED, DistillConfig
+    from cyclegan_edge.train.distill.state import check_distillation, distill_config_of
+    from cyclegan_edge.train.runs import END_RULES, RUNS, newest_run
+    from cyclegan_edge.train.torch_file import read_torch_file
+
+    folder = RUNS / name if name else newest_run()
+    for path in reversed(checkpoints(folder)):
+        try:
+            before = distill_config_of(check_distillation(read_torch_file(path), path), path)
+        except CheckpointError as error:
+            warn(str(error))
+            continue
+        if any(rule in overrides for rule in END_RULES):
+            overrides = {**dict.fromkeys(END_RULES), **overrides}
+        settings = load_settings(DistillConfig, file, assignments, base=to_mapping(before), overrides=overrides)
+        different = changed(before, settings)
+        if fixed := [key for key in different if key.partition(".")[0] in FIXED]:
+            raise ConfigError(f"{fixed[0]} cannot change on the way; start a new run, or leave it as it is.")
+        if different:
+            console.print(f"Changed: {', '.join(different)}.")
+        return folder, settings, path
+    raise CheckpointError(f"{folder} has no checkpoint of a distillation; start one with `cyclegan-edge distill`.")
+
+
+def _run(folder: Path, config: "DistillConfig", checkpoint: Path | None) -> None:
+    from cyclegan_edge.cli.training import describe_device, show_steps
+    from cyclegan_edge.train.distill.loop import choose_execution, distill
+    from cyclegan_edge.train.loop import choose_device
+
+    device = choose_device(config)
+    shape = config.generator
+    console.print(
+        f"Distilling in [bold]{escape(str(folder))}[/bold] on {escape(describe_device(device))}: {config.size} px, "
+        f"{shape.kind} of width {shape.width} with {shape.blocks} blocks; {choose_execution(config, device)}."
+    )
+    taught, channels = _taught(folder, config, device)
+    show_steps(
+        lambda stop: distill(config, taught, folder, device=device, channels=channels, resume=checkpoint, stop=stop),
+        unit="pictures",
+        resume=f"cyclegan-edge distill --resume --name {folder.name}",
+    )
+
+
+def _taught(folder: Path, config: "DistillConfig", device: "torch.device") -> "tuple[TaughtPictures, tuple[int, int]]":
+    """The teacher's pictures, made now or before; channels that it takes and gives."""
+    import torch
+
+    from cyclegan_edge.export.weights.open import open_generator
+    from cyclegan_edge.train.distill.loop import choose_execution, source_pictures
+    from cyclegan_edge.train.distill.teacher import sizes_of, teach_pictures
+    from cyclegan_edge.train.evaluate.picture_generator import translate_with
+
+    trained = open_generator(Path(config.teacher), config.direction)
+    convolutions = [layer for layer in trained.generator.modules() if isinstance(layer, torch.nn.modules.conv._ConvNd)]
+    inputs = convolutions[0].in_channels
+    with torch.no_grad():
+        side = max(64, trained.multiple)
+        outputs = trained.generator(torch.zeros(1, inputs, side, side)).shape[1]
+    paths, sizes = source_pictures(config), sizes_of(config.size, trained.multiple)
+    translate = translate_with(trained.generator.to(device))
+    with choose_execution(config, device).autocast(device), counting("teacher's pictures") as on_progress:
+        taught = teach_pictures(folder, translate, trained.source.sha256, paths, sizes, on_progress=on_progress)
+    console.print(
+        f"{len(taught)} pictures, translated by {trained.source.file} at {sizes[0]} and {sizes[1]} px.", markup=False
+    )
+    return taught, (inputs, outputs)

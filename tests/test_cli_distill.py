@@ -1,0 +1,99 @@
+"""`cyclegan-edge distill`, from anyone's weights to an exported student."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cyclegan_edge.cli import app
+from cyclegan_edge.cli.distill import _milliseconds
+from cyclegan_edge.errors import CheckpointError, ConfigError
+from cyclegan_edge.images import write_image
+from cyclegan_edge.scenes import render
+from cyclegan_edge.train.networks import GeneratorConfig, init_weights, new_generator
+
+SMALL = [
+    *("--size", "32", "--set", "generator.width=4", "--set", "generator.blocks=1", "--set", "precision=fp32"),
+    *("--set", "objective.features=0", "--set", "objective.gram=0", "--set", "objective.adversarial=0"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set, the weights of a teacher, and the place to work in."""
+    for seed in range(3):
+        for domain in ("trainA", "trainB"):
+            write_image(tmp_path / "data" / domain / f"{seed}.png", render(seed, "summer", size=(36, 36)))
+    teacher = new_generator(GeneratorConfig(width=4, blocks=1))
+    init_weights(teacher, torch.Generator().manual_seed(0), "xavier", 1.0)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_a_student_is_distilled_continued_and_exported(folder: Path) -> None:
+    first = run("distill", "teacher.pth", "data", "--steps", "2", *SMALL)
+    more = run("distill", "--resume", "--name", "teacher-small", "--steps", "3")
+    exported = run("export", "runs/teacher-small", "--compare", "1")
+
+    assert "compact of width 4 with 1 blocks" in first
+    assert "3 pictures, translated by teacher.pth at 32 and 36 px" in first
+    assert "step_0000002.pt" in more
+    assert "Changed: schedule.steps" in more
+    assert "generator-fp32.onnx" in exported
+    assert (folder / "runs/teacher-small/checkpoints/step_0000003.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["teacher.pth", "--steps", "1"], "does not know its pictures"),
+        (["teacher.pth", "data", "--set", "generator.dropout=true"], "dropout"),
+        (["teacher.pth", "data", "--set", "schedule.policy=plateau"], "plateau"),
+        (["teacher.pth", "data", "--size", "33"], "multiple of 4"),
+        (["teacher.pth", "data", "--budget", "soon"], "--budget is 'soon'"),
+        (["teacher.pth", "nowhere", "--steps", "1", *SMALL], "nowhere is not there"),
+        (["--resume", "--budget", "5ms"], "leave out TEACHER and --budget"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(folder: Path, arguments: list[str], said: str) -> None:
+    with pytest.raises(Exception, match=said) as caught:
+        run("distill", *arguments)
+    assert type(caught.value).__module__ == "cyclegan_edge.errors"
+    assert not (folder / "runs").exists() or not any((folder / "runs").iterdir())
+
+
+def test_a_run_goes_on_with_its_last_readable_checkpoint_and_its_own_shape(folder: Path) -> None:
+    run("distill", "teacher.pth", "data", "--steps", "2", "--set", "output.save_every=1", *SMALL)
+    (folder / "runs/teacher-small/checkpoints/step_0000002.pt").write_bytes(b"damaged")
+
+    output = run("distill", "--resume", "--steps", "3")
+    with pytest.raises(ConfigError, match=r"generator\.width cannot change"):
+        run("distill", "--resume", "--set", "generator.width=8")
+
+    assert "step_0000001.pt" in output
+    assert "damaged" in output
+
+
+def test_a_training_is_not_gone_on_with_as_a_distillation(folder: Path) -> None:
+    (folder / "runs/other/checkpoints").mkdir(parents=True)
+    torch.save({"format": 2}, folder / "runs/other/checkpoints/step_0000001.pt")
+
+    with pytest.raises(CheckpointError, match="no checkpoint of a distillation"):
+        run("distill", "--resume", "--name", "other")
+
+
+def test_milliseconds_are_read_as_people_write_them() -> None:
+    assert [_milliseconds(text) for text in ("16", "16ms", "2.5 ms")] == [16.0, 16.0, 2.5]
+    for text in ("", "0", "-3", "nan", "1e3", "16s"):
+        with pytest.raises(ConfigError, match="--budget 16ms"):
+            _milliseconds(text)

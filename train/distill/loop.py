@@ -1,0 +1,151 @@
+"""The loop of a distillation: the teacher's pictures in, a student out, step by step."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyclegan_edge.contract import Picture, to_signal
+from cyclegan_edge.errors import TrainError
+from cyclegan_edge.images import list_images
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
+from cyclegan_edge.train.data.crops import LUMA
+from cyclegan_edge.train.data.layout import require_folder
+from cyclegan_edge.train.distill.config import DistillConfig
+from cyclegan_edge.train.distill.features import imagenet_features
+from cyclegan_edge.train.distill.state import DistillState, load_state, new_state, save_state
+from cyclegan_edge.train.distill.step import DistillStep, FeatureSpace, new_heads
+from cyclegan_edge.train.distill.teacher import Pixels, TaughtPictures
+from cyclegan_edge.train.distributed import ProcessGroup
+from cyclegan_edge.train.evaluate.picture_generator import translate_with
+from cyclegan_edge.train.execution import Execution, ExecutionConfig, resolve
+from cyclegan_edge.train.progress import Clock, Progress, seconds_left
+from cyclegan_edge.train.run_files import RunFiles
+from cyclegan_edge.train.run_writer import memory
+from cyclegan_edge.train.samples import arrange
+from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
+
+_SCALED_BY = 16  # of the teacher's pictures, whose deviation the features are divided by
+_SAMPLES = 4  # rows of a sample sheet
+_WARM_UP = 100  # steps in which the learning rate rises
+
+
+def choose_execution(config: DistillConfig, device: torch.device) -> Execution:
+    """How a step computes on `device`."""
+    plain = ExecutionConfig(precision=config.precision, compile="off", cuda_graphs="off", checkpointing="off")
+    return resolve(plain, device, size=config.size, batch=config.batch)
+
+
+def source_pictures(config: DistillConfig) -> list[Path]:
+    """The pictures that the teacher is to translate. Raises DataError without a folder of them."""
+    return list_images(
+        require_folder(Path(config.data), "trainA" if config.direction == "ab" else "trainB", config.domains)
+    )
+
+
+def distill(
+    config: DistillConfig,
+    taught: TaughtPictures,
+    run: Path,
+    *,
+    device: torch.device,
+    channels: tuple[int, int] = (3, 3),
+    resume: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Teach the student, yielding after every step, and leave a checkpoint and a report at the end.
+
+    channels   1 or 3, of the pictures that the teacher takes and gives: the student's are the same
+
+    `resume` is the checkpoint to go on from. When `stop` returns True after a step, that step is saved and the run
+    ends; continuing it later gives what an uninterrupted run would have given. Raises TrainError when the losses are
+    not finite, ConfigError where the ImageNet network is needed and missing.
+    """
+    execution = choose_execution(config, device)
+    space = _feature_space(taught, device, channels[1]) if config.objective.in_features else None
+    heads = new_heads()
+    state = load_state(resume, config, device, heads) if resume else new_state(config, device, heads, channels)
+    step = DistillStep(state, config.objective, execution, space)
+    files = RunFiles(run, config, step=state.step)
+    clock = Clock(state.seconds, config.batch, config.schedule, ProcessGroup())
+    per_epoch = max(1, len(taught) // config.batch)
+    try:
+        while not is_over(config.schedule, at := Position(state.step, per_epoch, state.seconds)):
+            rate = config.optimiser.learning_rate * learning_rate_factor(config.schedule, at)
+            rate *= min(1.0, (state.step + 1) / _WARM_UP)
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate
+            pictures = taught.batch(config.seed, state.step, count=config.batch, crop=config.size)
+            source, target = (_signal(one, count, device) for one, count in zip(pictures, channels, strict=True))
+            losses, _ = step(source, target)
+            speed, state.seconds = clock.tick()
+            after = Position(state.step, per_epoch, state.seconds)
+            last = is_over(config.schedule, after) or stop()
+
+            logged = sample = checkpoint = None
+            if last or state.step % config.output.log_every == 0:
+                logged = dict(zip(losses._fields, torch.stack(losses).tolist(), strict=True))
+                _check_finite(logged, state, run)
+                scalars = {"learning_rate": rate, "pairs_per_second": speed, **memory(device)}
+                values = {**{f"loss/{name}": value for name, value in logged.items()}, **scalars}
+                files.write(values, step=state.step, seconds=state.seconds)
+            if last or state.step % config.output.sample_every == 0:
+                sample = files.write_sample(_sheet(taught, state), step=state.step)
+            if last or state.step % config.output.save_every == 0:
+                checkpoint = save_state(run, config, state, channels)
+            if last:
+                files.report()
+            yield Progress(
+                step=state.step,
+                total=config.schedule.total_steps(per_epoch),
+                share=share_done(config.schedule, after),
+                pairs_per_second=speed,
+                seconds_left=seconds_left(config.schedule, after, config.batch / speed),
+                losses=logged,
+                sample=sample,
+                checkpoint=checkpoint,
+                warnings=tuple(files.refused()),
+            )
+            if last:
+                break
+    finally:
+        files.close(step=state.step)
+
+
+def _feature_space(taught: TaughtPictures, device: torch.device, channels: int) -> FeatureSpace:
+    pixels = taught.sizes[0]
+    some = pixels[:: max(1, len(pixels) // _SCALED_BY)][:_SCALED_BY, 1]
+    network = imagenet_features().to(device)
+    return FeatureSpace(network, _signal(some, channels, device).expand(-1, 3, -1, -1)).to(device)
+
+
+def _signal(pictures: Pixels, channels: int, device: torch.device) -> Tensor:
+    """uint8 (N, S, S, 3) -> float32 (N, channels, S, S) in -1..1; grey is their luma."""
+    x = to_signal(torch.from_numpy(np.ascontiguousarray(pictures)).to(device).float().permute(0, 3, 1, 2))
+    if channels == 1:
+        x = LUMA[0] * x[:, 0:1] + LUMA[1] * x[:, 1:2] + LUMA[2] * x[:, 2:3]
+    return x.contiguous()
+
+
+def _sheet(taught: TaughtPictures, state: DistillState) -> Picture:
+    """Picture, student, teacher, as an export would make it now."""
+    pixels, translate = taught.sizes[0], translate_with(state.average, finite=False)
+    count = min(_SAMPLES, len(pixels))
+    rows: Sequence[Sequence[Picture]] = [
+        [source, translate(np.array(source)[np.newaxis])[0], target]
+        for source, target in pixels[:: max(1, len(pixels) // count)][:count]
+    ]
+    return arrange(rows)
+
+
+def _check_finite(losses: dict[str, float], state: DistillState, run: Path) -> None:
+    if all(map(np.isfinite, losses.values())):
+        return
+    good = find_checkpoint(run)
+    raise TrainError(
+        f"The losses at step {state.step} are not finite, so the run has stopped; "
+        + (f"continue from {good} with --resume" if good else "start again")
+        + " and a lower rate, for instance --set optimiser.learning_rate=1e-4, or with --set precision=fp32."
+    )

@@ -1,0 +1,154 @@
+"""What a student minimises, and one step of it.
+
+pixels       |s - t| + |s - t| of both at a quarter of the size
+edges        |ds - dt|, d the differences between neighbouring pixels: no blur, no grain
+features     |F(s) - F(t)| in the four maps of an ImageNet network, each channel scaled by its deviation
+gram         |G(s) - G(t)|, G the Gram matrices of those maps (Gatys et al. 2016)
+adversarial  hinge loss of a small head on each map (Sauer et al. 2021, arXiv:2111.01007): it tells the student's
+             pictures from the teacher's, in the features that are there already, so it costs next to nothing
+
+source, taught, made   (N, C, S, S) in -1..1: a picture, the teacher's translation, the student's
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyclegan_edge.train.distill.config import DistillObjective
+from cyclegan_edge.train.distill.features import CHANNELS, ImageNetFeatures
+from cyclegan_edge.train.distill.state import DistillState
+from cyclegan_edge.train.execution import Execution
+
+MAX_GRADIENT = 20.0  # norm that the student's gradient is clipped to: the first steps are steep
+
+_HEAD = 64  # channels inside a head
+_LITTLE = 1e-3  # added to a deviation
+_FIRST_ALONE, _RISE = 300, 300  # steps without the adversarial term, and steps in which it rises to its weight
+
+
+class DistillLosses(NamedTuple):
+    """Of one step: 0-d float32, unweighted, on the device; 0 for a term that is left out."""
+
+    pixels: Tensor
+    edges: Tensor
+    features: Tensor
+    gram: Tensor
+    adversarial: Tensor
+    heads: Tensor  # what the heads minimise
+
+
+class FeatureSpace(nn.Module):
+    """The ImageNet network, its maps normalised channel by channel to the teacher's pictures."""
+
+    def __init__(self, network: ImageNetFeatures, taught: Tensor) -> None:
+        """`taught`: some of the teacher's pictures, (N, 3, S, S)."""
+        super().__init__()
+        self._network = network
+        with torch.no_grad():
+            maps = network(taught)
+        for index, values in enumerate(maps):
+            self.register_buffer(f"mean_{index}", values.mean((0, 2, 3), keepdim=True))
+            self.register_buffer(f"deviation_{index}", values.std((0, 2, 3), keepdim=True) + _LITTLE)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 1 or 3, S, S) -> four maps, float32."""
+        colour = pictures.expand(-1, 3, -1, -1)
+        return [
+            (values.float() - self.get_buffer(f"mean_{index}")) / self.get_buffer(f"deviation_{index}")
+            for index, values in enumerate(self._network(colour))
+        ]
+
+
+def new_heads() -> nn.ModuleList:
+    """One for each map: (N, C, h, w) -> (N, 1, h, w) raw scores."""
+    return nn.ModuleList(
+        nn.Sequential(
+            nn.Conv2d(channels, _HEAD, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(_HEAD, _HEAD, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(_HEAD, 1, 1),
+        )
+        for channels in CHANNELS
+    )
+
+
+class DistillStep:
+    """One update of the student, its average, and the heads."""
+
+    def __init__(
+        self, state: DistillState, objective: DistillObjective, execution: Execution, space: FeatureSpace | None
+    ) -> None:
+        """`space` is needed for the terms in features."""
+        self.state = state
+        self._objective, self._execution, self._space = objective, execution, space
+        self._device = next(state.student.parameters()).device
+
+    def __call__(self, source: Tensor, taught: Tensor) -> tuple[DistillLosses, Tensor]:
+        """The losses, and what the student made, without gradient."""
+        state, objective = self.state, self._objective
+        state.heads.requires_grad_(False)  # the student needs their gradient towards its pictures only
+        with self._execution.autocast(self._device):
+            made = state.student(source).float()
+            if self._space is None:
+                made_maps = taught_maps = list[Tensor]()
+            else:
+                made_maps = self._space(made)
+                with torch.no_grad():
+                    taught_maps = self._space(taught)
+            score = _sum(-head(values).float().mean() for head, values in self._judged(made_maps))
+        pixels = _l1(made, taught) + _l1(functional.avg_pool2d(made, 4), functional.avg_pool2d(taught, 4))
+        edges = _sum(_l1(one, other) for one, other in zip(_edges(made), _edges(taught), strict=True))
+        features = _sum(_l1(one, other) for one, other in zip(made_maps, taught_maps, strict=True))
+        gram = _sum(_l1(_gram(one), _gram(other)) for one, other in zip(made_maps, taught_maps, strict=True))
+        rise = min(1.0, max(0.0, (state.step - _FIRST_ALONE) / _RISE))
+        total = objective.pixels * pixels + objective.edges * edges + objective.features * features
+        total = total + objective.gram * gram + rise * objective.adversarial * score
+        state.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.student.parameters(), MAX_GRADIENT)
+        state.optimiser.step()
+
+        loss_of_heads = self._teach_heads([values.detach() for values in made_maps], taught_maps)
+        state.follow()
+        losses = (pixels, edges, features, gram, score, loss_of_heads)
+        return DistillLosses(*(loss.detach().float() for loss in losses)), made.detach()
+
+    def _judged(self, maps: Sequence[Tensor]) -> Iterable[tuple[nn.Module, Tensor]]:
+        return zip(self.state.heads if self._objective.adversarial else (), maps, strict=False)
+
+    def _teach_heads(self, made: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+        if not (self._objective.adversarial and made):
+            return torch.zeros((), device=self._device)
+        self.state.heads.requires_grad_(True)
+        with self._execution.autocast(self._device):
+            loss = _sum(
+                functional.relu(1.0 - head(real).float()).mean() + functional.relu(1.0 + head(fake).float()).mean()
+                for head, real, fake in zip(self.state.heads, taught, made, strict=True)
+            )
+        self.state.heads_optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.state.heads_optimiser.step()
+        return loss
+
+
+def _l1(one: Tensor, other: Tensor) -> Tensor:
+    return functional.l1_loss(one.float(), other.float())
+
+
+def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def _gram(values: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, C, C), means over the places."""
+    flat = values.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """0 on the CPU for none, which adds to a value on any device."""
+    return sum(terms, start=torch.zeros(()))
