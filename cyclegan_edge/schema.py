@@ -91,6 +91,8 @@ def _value(hint: Any, value: object, name: str) -> Any:
         return Path(value)
     if hint is int and type(value) is int and value.bit_length() > 63:
         raise ConfigError(f"{name} is a number of {value.bit_length()} bits, expected at most 63.")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{name} is {value!r:.80}, expected no NUL in it.")
     if hint is Any or type(value) is hint:
         return value
     expected = str(hint) if origin else hint.__name__

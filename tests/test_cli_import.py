@@ -120,3 +120,15 @@ def test_what_cannot_be_imported_is_one_sentence(
         f"error: {path} has no generator of a known architecture: none of 'model.0.weight' fits one;"
     )
     assert said.count("\n") == 1
+
+
+def test_a_name_that_no_disk_can_hold_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cyclegan-edge", "import", "n" * 300])
+
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {'n' * 300} cannot be used (File name too long); check")

@@ -119,3 +119,8 @@ def test_a_typed_dict_and_a_list_are_checked_too() -> None:
     ):
         with pytest.raises(ConfigError, match=sentence):
             from_mapping(Plain, values)
+
+
+def test_a_text_that_no_file_name_can_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"file is 'a\\x00b', expected no NUL in it"):
+        from_mapping(Part, {"file": "a\0b"})

@@ -91,6 +91,10 @@ def main() -> None:
         app()
     except CycleGanEdgeError as error:
         _fail(str(error))
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{error.filename!s:.300} cannot be used ({error.strerror}); check its name and its permissions.")
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
