@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from cyclegan_edge.files import atomic_file, write_file
 from cyclegan_edge.images import list_images, read_image, write_image
 from cyclegan_edge.scenes import write_dataset
-from cyclegan_edge.train.checkpoint import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.loop import choose_device, fit
 from cyclegan_edge.train.metrics_log import read_curves
 from cyclegan_edge.train.runs import Run, new_run, open_data
