@@ -269,6 +269,8 @@ def test_bfloat16_is_refused_on_a_cpu_without_it(tiny_bundle: Path, monkeypatch:
         ("fp16", ["FP32", "BF16"], "f32"),
         ("fp16", ["FP32", "FP16"], "f16"),
         ("bf16", ["FP32", "BF16"], "bf16"),
+        ("int8", ["FP32", "INT8"], "f32"),
+        ("int8", ["FP32", "INT8", "BF16"], "bf16"),
     ],
 )
 def test_openvino_computes_in_what_is_asked_where_the_cpu_does(
@@ -282,7 +284,11 @@ def test_openvino_computes_in_what_is_asked_where_the_cpu_does(
     )
     monkeypatch.setattr(openvino_backend.openvino, "Core", lambda: core)
 
-    open_backend(read_bundle(tiny_bundle), engine="openvino", precision=precision)
+    bundle = read_bundle(tiny_bundle)
+    if precision == "int8":
+        bundle = read_bundle(changed(tiny_bundle, precision="int8"))
+
+    open_backend(bundle, engine="openvino", precision=precision)
 
     assert asked[0]["INFERENCE_PRECISION_HINT"] == hint
 

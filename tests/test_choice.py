@@ -125,6 +125,17 @@ def test_measuring_ends_after_a_second_of_pictures(ask: Callable[..., Ranked], t
     assert world.runs == ["openvino fp32"] * 2 + ["onnxruntime fp32"] * 2
 
 
+def test_on_a_slow_machine_no_further_engine_is_tried_once_an_exact_one_was(
+    ask: Callable[..., Ranked], tiny_translated: Translate
+) -> None:
+    world = World(tiny_translated, ncnn_fp32=6000, openvino_fp32=1, onnxruntime_fp32=1)
+
+    ranked = ask(world, NCNN, OPENVINO, ONNXRUNTIME)
+
+    assert world.opened == ["ncnn fp32"]
+    assert ranked.order == (NCNN,)
+
+
 def test_what_is_twice_as_slow_gets_no_more_turns_and_is_not_kept_open(
     ask: Callable[..., Ranked], tiny_translated: Translate
 ) -> None:

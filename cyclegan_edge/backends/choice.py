@@ -43,6 +43,7 @@ MEASURE = "CYCLEGAN_EDGE_MEASURE"
 
 _BUDGET = 1.0  # s of pictures that are timed, of all engines together
 _MOST_ROUNDS = 10
+_PATIENCE = 10.0  # s, opening and first pictures included: then no further engine is tried
 _HOPELESS = 2.0  # so many times slower than the fastest: not tried again, or not at all where that was recorded
 _SIZES = (64, 128, 256, 512)  # px: pictures of any size are measured as the nearest of these
 _MAX_BYTES = 1 << 16  # of a file in the cache
@@ -135,7 +136,10 @@ def measure_here(
     shown = pairs[0][0] if pairs else render(0, "summer", size=(side, side))
     picture = np.ascontiguousarray(resize(shown, (side, side))[np.newaxis])
     ms: dict[Candidate, float] = {}
+    begun = clock()
     for candidate in candidates:
+        if clock() - begun > _PATIENCE and any(map(is_exact, ms)):
+            break
         try:
             backend = open_(candidate)
             backend.run(picture)  # its first is slower

@@ -21,6 +21,7 @@ class OpenvinoBackend:
         """Compile the graph of `precision` for `threads` CPU threads (default: every core this process may use).
 
         bf16 is the float32 graph computed in bfloat16, twice as fast on CPUs that have it and about 45 dB from float32.
+        int8 leaves some layers in float, and those are bfloat16 on such a CPU: a quarter to a half faster, 0.1 dB less.
         fp16 is computed in float16 where the CPU does that itself, as newer ARMs do, and else in float32.
 
         Raises BundleError when the bundle has no such graph or it is damaged, EngineError when OpenVINO refuses it or
@@ -37,7 +38,7 @@ class OpenvinoBackend:
             raise EngineError("OpenVINO finds no bfloat16 in this CPU, where it would only be slower; use fp32.")
         threads = threads or len(os.sched_getaffinity(0))
         hint = "f32"  # its own choice is bfloat16 on newer CPUs, float16 on ARM: other pixels
-        if precision == "bf16":
+        if precision in ("bf16", "int8") and "BF16" in native:
             hint = "bf16"
         elif precision == "fp16" and "FP16" in native:
             hint = "f16"
