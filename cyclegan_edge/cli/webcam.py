@@ -14,7 +14,8 @@ from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, progress_bar
 from cyclegan_edge.cli.engine import offer_rebuild
-from cyclegan_edge.cli.options import EngineOption, FitOption, PrecisionOption, SizeOption, Yes, parse_size
+from cyclegan_edge.cli.options import EngineOption, FitOption, SizeOption, Yes, parse_size
+from cyclegan_edge.contract import WantedPrecision
 from cyclegan_edge.errors import ConfigError, CycleGanEdgeError, EngineError, SinkError
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def webcam(
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,
     engine: EngineOption = "auto",
-    precision: PrecisionOption = "any",
+    precision: Annotated[
+        WantedPrecision,
+        typer.Option(help="Of the numbers inside. any: fp16 on a GPU, on a CPU the fastest that is within its bound."),
+    ] = "any",
     require: Annotated[
         Require | None, typer.Option(help="gpu: end instead of running on the CPU.", show_default=False)
     ] = None,
