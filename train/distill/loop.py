@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from cyclegan_edge.contract import Picture, to_signal
-from cyclegan_edge.errors import TrainError
+from cyclegan_edge.errors import ConfigError, FeatureError, TrainError
 from cyclegan_edge.images import list_images
 from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.data.crops import LUMA
 from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.distill.config import DistillConfig
-from cyclegan_edge.train.distill.features import imagenet_features
 from cyclegan_edge.train.distill.state import DistillState, load_state, new_state, save_state
 from cyclegan_edge.train.distill.step import DistillStep, FeatureSpace, new_heads
 from cyclegan_edge.train.distill.teacher import Pixels, TaughtPictures
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.execution import Execution, ExecutionConfig, resolve
+from cyclegan_edge.train.imagenet import efficientnet
 from cyclegan_edge.train.progress import Clock, Progress, seconds_left
 from cyclegan_edge.train.run_files import RunFiles
 from cyclegan_edge.train.run_writer import memory
@@ -117,7 +117,13 @@ def distill(
 def _feature_space(taught: TaughtPictures, device: torch.device, channels: int) -> FeatureSpace:
     pixels = taught.sizes[0]
     some = pixels[:: max(1, len(pixels) // _SCALED_BY)][:_SCALED_BY, 1]
-    network = imagenet_features().to(device)
+    try:
+        network = efficientnet("efficientnet-lite0").to(device)
+    except FeatureError as error:
+        raise ConfigError(
+            f"{error} Or leave out the terms that need them: --set objective.features=0 --set objective.gram=0 --set "
+            f"objective.adversarial=0."
+        ) from error
     return FeatureSpace(network, _signal(some, channels, device).expand(-1, 3, -1, -1)).to(device)
 
 

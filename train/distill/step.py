@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclegan_edge.train.distill.config import DistillObjective
-from cyclegan_edge.train.distill.features import CHANNELS, ImageNetFeatures
 from cyclegan_edge.train.distill.state import DistillState
 from cyclegan_edge.train.execution import Execution
+from cyclegan_edge.train.imagenet import EfficientNetLite
 
 MAX_GRADIENT = 20.0  # norm that the student's gradient is clipped to: the first steps are steep
 
+_CHANNELS = (16, 24, 40, 112)  # of the maps of EfficientNet-Lite0
 _HEAD = 64  # channels inside a head
 _LITTLE = 1e-3  # added to a deviation
 _FIRST_ALONE, _RISE = 300, 300  # steps without the adversarial term, and steps in which it rises to its weight
@@ -43,12 +44,12 @@ class DistillLosses(NamedTuple):
 class FeatureSpace(nn.Module):
     """The ImageNet network, its maps normalised channel by channel to the teacher's pictures."""
 
-    def __init__(self, network: ImageNetFeatures, taught: Tensor) -> None:
+    def __init__(self, network: EfficientNetLite, taught: Tensor) -> None:
         """`taught`: some of the teacher's pictures, (N, 3, S, S)."""
         super().__init__()
         self._network = network
         with torch.no_grad():
-            maps = network(taught)
+            maps = network.maps(taught)
         for index, values in enumerate(maps):
             self.register_buffer(f"mean_{index}", values.mean((0, 2, 3), keepdim=True))
             self.register_buffer(f"deviation_{index}", values.std((0, 2, 3), keepdim=True) + _LITTLE)
@@ -58,7 +59,7 @@ class FeatureSpace(nn.Module):
         colour = pictures.expand(-1, 3, -1, -1)
         return [
             (values.float() - self.get_buffer(f"mean_{index}")) / self.get_buffer(f"deviation_{index}")
-            for index, values in enumerate(self._network(colour))
+            for index, values in enumerate(self._network.maps(colour))
         ]
 
 
@@ -72,7 +73,7 @@ def new_heads() -> nn.ModuleList:
             nn.LeakyReLU(0.2),
             nn.Conv2d(_HEAD, 1, 1),
         )
-        for channels in CHANNELS
+        for channels in _CHANNELS
     )
 
 

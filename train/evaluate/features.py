@@ -7,8 +7,9 @@ FID   Frechet distance of the two sets of features as Gaussians (Heusel et al. 2
 KID   squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Binkowski et al. 2018, arXiv:1801.01401)
 
 The features are those of torch-fidelity's Inception, whose weights are a file that is never fetched from here, and read
-only when it is the published one; or those of any TorchScript file. Such a file runs no Python, but it is a program: it
-may use every operator of torch, and some of them write files. Open only what you trust.
+only when it is the published one; those of EfficientNet-Lite2, whose weights are a package; or of any TorchScript file.
+Such a file runs no Python, but it is a program: it may use every operator of torch, and some of them write files. Open
+only what you trust.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +30,17 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from cyclegan_edge.contract import Batch, Picture
+from cyclegan_edge.contract import Batch, Picture, to_signal
 from cyclegan_edge.errors import FeatureError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.train.evaluate.picture_generator import undisturbed
+from cyclegan_edge.train.imagenet import POOLED, efficientnet, weights_of
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+PACKAGED: Final = "efficientnet-lite2"
 MAX_BYTES = 1 << 30  # of a TorchScript file, packed and unpacked; Inception's has 91 MiB
 MAX_DIMENSION = 4096  # features per picture: FID takes the eigenvalues of a D x D matrix
 FEW = 10_000  # pictures, below which FID's authors advise against comparing it
@@ -84,8 +87,13 @@ class ReferenceFeatures:
 
 
 def open_network(path: Path | None, *, size: int, device: torch.device) -> FeatureNetwork:
-    """The TorchScript network at `path` for pictures of `size` px, or with None Inception. Raises FeatureError."""
-    return inception(device) if path is None else scripted(path, size=size, device=device)
+    """Inception with None, "efficientnet-lite2", or the TorchScript network at `path` for pictures of `size` px.
+
+    Raises FeatureError.
+    """
+    if path is None:
+        return inception(device)
+    return packaged(device) if str(path) == PACKAGED else scripted(path, size=size, device=device)
 
 
 def inception(device: torch.device) -> FeatureNetwork:
@@ -97,7 +105,7 @@ def inception(device: torch.device) -> FeatureNetwork:
     if not path.is_file():
         raise FeatureError(
             f"Inception's weights are not there: fetch {INCEPTION_URL} (SHA-256 {INCEPTION_SHA256}) and put it in "
-            f"{path.parent}, or name a network of your own."
+            f"{path.parent}, or take {PACKAGED}, whose weights are a package, or a network of your own."
         )
     with path.open("rb") as file:
         content = file.read(MAX_BYTES)
@@ -116,6 +124,19 @@ def inception(device: torch.device) -> FeatureNetwork:
         return np.asarray(features.cpu().numpy(), np.float32)
 
     return FeatureNetwork(name=name, sha256=INCEPTION_SHA256, dimension=2048, takes="uint8 0..255", run=run)
+
+
+def packaged(device: torch.device) -> FeatureNetwork:
+    """EfficientNet-Lite2, the 1280 features before its classifier. Raises FeatureError when its package is missing."""
+    network = efficientnet(PACKAGED).to(device)
+
+    def run(pictures: Batch) -> Features:
+        with undisturbed(device):
+            features = network.pooled(to_signal(_planes(pictures).to(device).float()))
+        return np.asarray(features.cpu().numpy(), np.float32)
+
+    identity = sha256(weights_of(PACKAGED))
+    return FeatureNetwork(name=PACKAGED, sha256=identity, dimension=POOLED, takes="float32 -1..1", run=run)
 
 
 def scripted(path: Path, *, size: int, device: torch.device) -> FeatureNetwork:
