@@ -185,7 +185,7 @@ def test_from_refuses_what_it_cannot_train_and_a_direction_that_is_not_missing(p
 
     with pytest.raises(ConfigError, match=r"bundle is an exported model.*name the run"):
         typed("train", "scenes", "--from", "bundle", folder=place)
-    with pytest.raises(ConfigError, match=r"generators of both directions; leave out --direction ba"):
+    with pytest.raises(ConfigError, match=r"says what its networks are; leave out --direction ba"):
         typed("train", "scenes", "--from", "runs/scenes", "--direction", "ba", folder=place)
 
 

@@ -16,6 +16,9 @@ from cyclegan_edge.train.checkpoint import load_checkpoint, save_checkpoint
 from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.config import Origin, TrainConfig
 from cyclegan_edge.train.data.folders import FolderPairs, PictureFolders
+from cyclegan_edge.train.distill.config import DistillConfig, default_settings
+from cyclegan_edge.train.distill.state import new_state as new_student
+from cyclegan_edge.train.distill.state import save_state
 from cyclegan_edge.train.loop import fit
 from cyclegan_edge.train.runs import new_run, open_data, resume_run
 from cyclegan_edge.train.state import TrainState, new_state
@@ -168,6 +171,26 @@ def test_a_model_that_is_forgotten_does_not_become_a_run_from_scratch(averaged: 
     with pytest.raises(ConfigError, match=r"different models.*start=run\.start"):
         next(fit(run.config, FolderPairs(PictureFolders((), ()), 0), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_of_a_distillation_is_taken_as_averaged_and_the_rest_starts_fresh(tmp_path: Path) -> None:
+    names = {"teacher": "none", "data": "none", "direction": "ba"}
+    tiny = ["generator.width=8", "generator.blocks=1", "size=64"]
+    config = load_settings(DistillConfig, None, tiny, base=default_settings(), overrides=names)
+    taught = new_student(config, CPU, torch.nn.ModuleList([torch.nn.Conv2d(1, 1, 1)]), (1, 3))
+    taught.step = 9
+    for weight in taught.average.parameters():
+        weight.mul_(0.5)
+    path = save_state(tmp_path, config, taught, (1, 3))
+
+    start = started(path)
+    made = new_run({"data": "none", "objective.identity_weight": 0.0}, start=start).config
+
+    assert equal(weights(new_state(made, CPU, start.networks))["generator_ba"], taught.average.state_dict())
+    assert list(start.networks) == ["generator_ba"]
+    assert (made.generator, made.size, made.origin) == (config.generator, 64, start.origin)
+    assert (made.pictures.colour_a, made.pictures.colour_b, start.origin.step) == ("rgb", "grey", 9)
+    assert "which is B to A; the other generator and both discriminators start fresh" in start.note
 
 
 def test_settings_of_such_a_run_read_back(averaged: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def open_model(model: Path, direction: Direction | None) -> "WarmStart":
     _, path = resolve_checkpoint(model)
     if start := start_from_checkpoint(path):
         if direction:
-            raise ConfigError(f"{path} holds the generators of both directions; leave out --direction {direction}.")
+            raise ConfigError(f"{path} says what its networks are; leave out --direction {direction}.")
         return start
     from cyclegan_edge.export.weights.trainable import start_from_weights  # safetensors: only when needed
 

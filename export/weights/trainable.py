@@ -13,9 +13,7 @@ from cyclegan_edge.schema import to_mapping
 from cyclegan_edge.train.config import Origin
 from cyclegan_edge.train.networks import GeneratorConfig, new_generator
 from cyclegan_edge.train.runs import direction_of
-from cyclegan_edge.train.warm_start import Colour, WarmStart
-
-_COLOURS: dict[int, Colour] = {1: "grey", 3: "rgb"}  # by the channels of a picture
+from cyclegan_edge.train.warm_start import WarmStart, start_with_generator
 
 
 def start_from_weights(path: Path, direction: Direction | None = None) -> WarmStart:
@@ -36,19 +34,16 @@ def start_from_weights(path: Path, direction: Direction | None = None) -> WarmSt
             f"{path} is a {trained.description}, which training does not build, expected the ResNet or U-Net of the "
             f"reference with instance norm, or the compact generator; `cyclegan-edge export` takes it, --from does not."
         )
-    inputs, outputs = architecture["inputs"], architecture["outputs"]
-    taken = new_generator(generator, inputs, outputs)
+    taken = new_generator(generator, architecture["inputs"], architecture["outputs"])
     taken.load_state_dict(trained.generator.state_dict())
-    a, b = (inputs, outputs) if trained.direction == "ab" else (outputs, inputs)
-    return WarmStart(
-        origin=Origin(file=str(path.resolve()), sha256=sha256(path), step=trained.source.step),
-        networks={f"generator_{trained.direction}": taken.state_dict()},
-        generator=generator,
-        discriminator=None,
-        colours=(_COLOURS[a], _COLOURS[b]),
+    return start_with_generator(
+        generator,
+        taken.state_dict(),
+        direction=trained.direction,
+        channels=(architecture["inputs"], architecture["outputs"]),
         size=trained.size,
-        note=f"the generator of {path} ({trained.description}), which is {' to '.join(trained.direction.upper())}; the "
-        f"other generator and both discriminators start fresh",
+        origin=Origin(file=str(path.resolve()), sha256=sha256(path), step=trained.source.step),
+        name=f"the generator of {path} ({trained.description})",
     )
 
 
