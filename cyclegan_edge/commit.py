@@ -62,6 +62,30 @@ def locked(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `target`; when the block ends well, it gets that name.
+
+    `target` is not there, or an empty folder. What killed processes left of it is removed first. Raises OSError.
+    """
+    short = f".{target.name[:32]}."  # a name may be 255 bytes long, and this one must be no longer
+    with locked(target.parent):
+        for left in target.parent.iterdir():
+            if left.name.startswith(short) and left.name.endswith(_STAGE) and left.is_dir():
+                _remove_if_dead(left)
+        partial = Path(tempfile.mkdtemp(prefix=short, suffix=_STAGE, dir=target.parent))
+        handle = os.open(partial, os.O_RDONLY)
+        _try_lock(handle)  # until this process ends, however it does
+    partial.chmod(0o755)  # mkdtemp makes it private
+    try:
+        yield partial
+        partial.rename(target)
+        sync(target.parent)
+    finally:
+        os.close(handle)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def commit(stage: Path) -> None:
     """Let every file in `stage` take its place in the folder around it, which is locked. Returns once it is on disk.
 
@@ -91,11 +115,15 @@ def remove_dead_stages(folder: Path) -> None:
     """Delete the stages of processes that were killed, while `folder` is locked."""
     for stage in folder.glob(f".*{_STAGE}"):
         if stage.is_dir():
-            handle = os.open(stage, os.O_RDONLY)
-            dead = _try_lock(handle)
-            os.close(handle)
-            if dead:
-                shutil.rmtree(stage, ignore_errors=True)
+            _remove_if_dead(stage)
+
+
+def _remove_if_dead(stage: Path) -> None:
+    handle = os.open(stage, os.O_RDONLY)
+    dead = _try_lock(handle)
+    os.close(handle)
+    if dead:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _move_committed(folder: Path) -> None:

@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,27 +59,6 @@ def atomic_file(target: Path) -> Iterator[Path]:
         sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `target`; when the block ends well, it takes the place of `target`.
-
-    The old `target` is moved aside first and removed last, so one whole version exists at every moment.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:_PARTIAL_STEM]}.", suffix=".partial", dir=target.parent))
-    partial.chmod(0o755)  # mkdtemp makes it private
-    old = partial.with_suffix(".old")
-    try:
-        yield partial
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-        sync(target.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Files of one folder change together: after a kill, whoever opens it finds all the old ones or all the new ones."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclegan_edge.commit import commit, finish_commit, locked, open_stage, remove_dead_stages
+from cyclegan_edge.commit import atomic_folder, commit, finish_commit, locked, open_stage, remove_dead_stages
 
 
 def names(folder: Path) -> list[str]:
@@ -90,6 +91,46 @@ def test_stages_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: P
         assert (stage / "a").exists()
 
     assert not (tmp_path / ".dead.partial").exists()
+
+
+def test_a_folder_appears_whole_where_none_or_an_empty_one_was(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for target in (tmp_path / "there", tmp_path / "new"):
+        with atomic_folder(target) as partial:
+            (partial / "a").touch()
+            assert not (target / "a").exists()
+
+        assert names(target) == ["a"]
+        assert target.stat().st_mode & 0o777 == 0o755
+    assert names(tmp_path) == ["new", "there"]
+
+
+def test_a_folder_that_fails_leaves_nothing_and_replaces_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "shards"
+    with pytest.raises(OSError, match="disk full"), atomic_folder(target) as partial:  # noqa: PT012
+        (partial / "half").touch()
+        raise OSError("disk full")
+    assert names(tmp_path) == []
+
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(OSError, match="not empty"), atomic_folder(target) as partial:
+        (partial / "new").touch()
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["shards"]
+
+
+def test_what_a_killed_process_left_of_a_folder_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
+    (tmp_path / ".shards.dead.partial").mkdir()
+    (tmp_path / ".others.dead.partial").mkdir()
+
+    with atomic_folder(tmp_path / "shards") as first:
+        (first / "a").touch()
+        with atomic_folder(tmp_path / "shards2"), contextlib.suppress(OSError), atomic_folder(tmp_path / "shards"):
+            pass
+
+    assert names(tmp_path) == [".others.dead.partial", "shards", "shards2"]
+    assert names(tmp_path / "shards") == ["a"]
 
 
 @pytest.mark.parametrize(("case", "kills"), [("new", 50), ("again", 50), ("add", 20), ("replace", 20)])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclegan_edge.files import atomic_file, atomic_folder, newest, sha256
+from cyclegan_edge.files import atomic_file, newest, sha256
 
 
 def names(folder: Path) -> list[str]:
@@ -35,34 +35,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
-
-
-def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    for content in ["first", "second"]:
-        with atomic_folder(target) as partial:
-            (partial / content).touch()
-
-    assert names(target) == ["second"]
-    assert names(tmp_path) == ["model"]
-    assert target.stat().st_mode & 0o777 == 0o755
-
-
-def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    (target / "old").touch()
-
-    def write() -> None:
-        with atomic_folder(target) as partial:
-            (partial / "half").touch()
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write()
-
-    assert names(target) == ["old"]
-    assert names(tmp_path) == ["model"]
 
 
 def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:

@@ -26,9 +26,10 @@ from pathlib import Path
 
 from cyclegan_edge.backends.onnxruntime import open_session
 from cyclegan_edge.bundle import Artifact, Bundle, read_bundle
+from cyclegan_edge.commit import atomic_folder
 from cyclegan_edge.contract import IMAGE, TRANSLATED
 from cyclegan_edge.errors import ExportError
-from cyclegan_edge.files import atomic_file, atomic_folder, sha256
+from cyclegan_edge.files import atomic_file, sha256
 
 CONFIG = "config.pbtxt"
 

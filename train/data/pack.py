@@ -18,8 +18,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from cyclegan_edge.commit import atomic_folder
 from cyclegan_edge.errors import DataError, ImageError, SinkError
-from cyclegan_edge.files import atomic_folder
 from cyclegan_edge.images import decode_image, list_images, read_encoded
 from cyclegan_edge.train.data.folders import require_pictures
 from cyclegan_edge.train.data.layout import require_folder
