@@ -100,11 +100,11 @@ class DistillStep:
                 made_maps = self._space(made)
                 with torch.no_grad():
                     taught_maps = self._space(taught)
-            score = _sum(-head(values).float().mean() for head, values in self._judged(made_maps))
+            score = _sum((-head(values).float().mean() for head, values in self._judged(made_maps)), self._device)
         pixels = _l1(made, taught) + _l1(functional.avg_pool2d(made, 4), functional.avg_pool2d(taught, 4))
-        edges = _sum(_l1(one, other) for one, other in zip(_edges(made), _edges(taught), strict=True))
-        features = _sum(_l1(one, other) for one, other in zip(made_maps, taught_maps, strict=True))
-        gram = _sum(_l1(_gram(one), _gram(other)) for one, other in zip(made_maps, taught_maps, strict=True))
+        edges = _sum(map(_l1, _edges(made), _edges(taught)), self._device)
+        features = _sum(map(_l1, made_maps, taught_maps), self._device)
+        gram = _sum(map(_l1, map(_gram, made_maps), map(_gram, taught_maps)), self._device)
         rise = min(1.0, max(0.0, (state.step - _FIRST_ALONE) / _RISE))
         total = objective.pixels * pixels + objective.edges * edges + objective.features * features
         total = total + objective.gram * gram + rise * objective.adversarial * score
@@ -126,10 +126,11 @@ class DistillStep:
             return torch.zeros((), device=self._device)
         self.state.heads.requires_grad_(True)
         with self._execution.autocast(self._device):
-            loss = _sum(
+            losses = (
                 functional.relu(1.0 - head(real).float()).mean() + functional.relu(1.0 + head(fake).float()).mean()
                 for head, real, fake in zip(self.state.heads, taught, made, strict=True)
             )
+            loss = _sum(losses, self._device)
         self.state.heads_optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.state.heads_optimiser.step()
@@ -150,6 +151,6 @@ def _gram(values: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    """0 on the CPU for none, which adds to a value on any device."""
-    return sum(terms, start=torch.zeros(()))
+def _sum(terms: Iterable[Tensor], device: torch.device) -> Tensor:
+    """0 for none."""
+    return sum(terms, start=torch.zeros((), device=device))

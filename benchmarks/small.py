@@ -1,0 +1,187 @@
+"""Small generators: how good they are against how fast they are. Writes small.md and its pictures.
+
+    python benchmarks/small.py TEACHER DATA [--tier 64x8 --tier 32x4] [--minutes 4] [--batch 16] [--work small]
+    python benchmarks/small.py TEACHER DATA --student "64x8=runs/horse2zebra-small"    # one that is there already
+
+Each tier is distilled for so many minutes, exported, run by every engine in turns, and measured on the test pictures of
+DATA by KID and the Frechet distance in EfficientNet-Lite2's features; so are the teacher and the pictures as they are.
+The report is written after each tier, so a lease that ends loses the last one alone. Two tiers of four minutes fit into
+ten on a GPU; there the engines of the host's CPU are what is timed, unless TensorRT is installed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import cpu_name, table, versions
+from matplotlib.figure import Figure
+
+from cyclegan_edge.backends.measured import Row, read_report
+from cyclegan_edge.contract import Picture
+from cyclegan_edge.files import atomic_file, write_file
+from cyclegan_edge.images import write_image
+from cyclegan_edge.train.evaluate.features import ReferenceFeatures, open_network
+from cyclegan_edge.train.evaluate.quality import PictureSets, find_sets, reference_of
+from cyclegan_edge.translator import Translator
+
+FEATURES = "efficientnet-lite2"
+SHOWN = 8  # columns of the contact sheet
+PUBLISHED = ("GAN Compression's published student", 30.0, 59.7)  # ms on two CPU cores, KID x 1000 by the same protocol
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One generator, or the pictures as they are."""
+
+    name: str
+    kid: float  # x 1000
+    kid_deviation: float
+    frechet: float
+    row: Row | None  # the fastest engine within its bounds; None: nothing runs
+    minutes: float = 0.0  # of distillation, over all its pieces
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--tier", action="append", help="WIDTHxBLOCKS; 64x8 and 32x4")
+    parser.add_argument("--student", action="append", default=[], help="NAME=RUN that is there already")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of each tier")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--images", type=int, help="at most so many test pictures")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each engine")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the distillation")
+    parser.add_argument("--work", type=Path, default=Path("small"), help="folder of the runs and bundles")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the report")
+    options = parser.parse_args()
+    teacher, data = options.teacher.resolve(), options.data.resolve()
+    options.work.mkdir(parents=True, exist_ok=True)
+    sets = find_sets(data, size=options.size, most=options.images)
+    network = open_network(Path(FEATURES), size=options.size, device=_device())
+    reference = reference_of(network, sets)
+    pictures = [sets.load(path) for path in sets.sources]
+    found = [_judged("as they are", pictures, reference, None)]
+    columns = {"pictures": pictures[:SHOWN]}
+
+    def add(name: str, bundle: Path, minutes: float = 0.0) -> None:
+        report = options.work / f"{name}.json"
+        threads, rounds = str(options.threads), str(options.rounds)
+        _run(options.work, "bench", "engines", str(bundle), "--size", str(options.size), "--threads", threads,
+             "--rounds", rounds, "--json", str(report.resolve()))  # fmt: skip
+        good = [row for row in read_report(report).rows if not row.out_of_bounds]
+        translator = Translator.load(options.work / bundle, fit="stretch", size=options.size)
+        translated = [translator(picture) for picture in pictures]
+        found.append(_judged(name, translated, reference, good[0] if good else None, minutes))
+        columns[name] = translated[:SHOWN]
+        _write(options.out, found, columns, sets, options)
+
+    _run(options.work, "export", str(teacher), "--name", "teacher", "--pictures", str(sets.source))
+    add("teacher", Path("models/teacher"))
+    for name, _, run in (student.partition("=") for student in options.student):
+        _run(options.work, "export", str(Path(run).resolve()), "--name", name, "--pictures", str(sets.source))
+        add(name, Path("models") / name)
+    for tier in options.tier or ([] if options.student else ["64x8", "32x4"]):
+        width, blocks = tier.split("x")
+        settings = [f"generator.width={width}", f"generator.blocks={blocks}", *options.set]
+        sizes = "--minutes", str(options.minutes), "--size", str(options.size), "--batch", str(options.batch)
+        chosen = (f"--set={one}" for one in settings)
+        _run(options.work, "distill", str(teacher), str(data), "--name", tier, *sizes, *chosen)
+        _run(options.work, "export", f"runs/{tier}", "--name", tier, "--pictures", str(sets.source))
+        add(tier, Path("models") / tier, options.minutes)
+
+
+def _judged(
+    name: str, pictures: Sequence[Picture], reference: ReferenceFeatures, row: Row | None, minutes: float = 0.0
+) -> Measured:
+    distance = reference.distance_to(pictures)
+    return Measured(name, 1000 * distance.kid, 1000 * distance.kid_deviation, distance.fid, row, minutes)
+
+
+def _run(work: Path, *arguments: str) -> None:
+    sys.stderr.write(f"cyclegan-edge {' '.join(arguments)}\n")
+    subprocess.run([sys.executable, "-m", "cyclegan_edge", *arguments], cwd=work, check=True)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _write(
+    out: Path,
+    found: Sequence[Measured],
+    columns: dict[str, list[Picture]],
+    sets: PictureSets,
+    options: argparse.Namespace,
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_image(out / "small-sheet.jpg", np.vstack([np.hstack(row) for row in columns.values()]))
+    write_file(out / "small.json", json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    _plot(out / "small.png", found)
+    rows = [
+        (
+            one.name,
+            f"{one.kid:.1f} ± {one.kid_deviation:.1f}",
+            f"{one.frechet:.1f}",
+            f"{one.row.median_ms:.1f} / {one.row.p95_ms:.1f}" if one.row else "",
+            f"{one.row.engine} {one.row.precision}" if one.row else "",
+            f"{one.minutes:g}" if one.minutes else "",
+        )
+        for one in found
+    ]
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cpu_name()}, {options.threads} threads"
+    write_file(
+        out / "small.md",
+        f"""# Small generators
+
+{table(("generator", "KID x 1000", "Frechet", "ms, median / p95", "engine", "minutes of distillation"), rows)}
+
+![KID against milliseconds](small.png)
+
+![Pictures, teacher, students](small-sheet.jpg)
+
+*From above: {", ".join(columns)}.*
+
+KID (torch-fidelity's, subsets of the smaller set) and the Frechet distance in the features of {FEATURES}, of
+{len(sets.sources)} test pictures against {len(sets.targets)} real ones of the other domain at {sets.size} px; figures
+in these features compare with each other alone. Students were distilled at batch {options.batch}. Times are of the
+fastest engine within its bounds, one picture at a time, uint8 in and out, engines in turns (`bench engines`), by
+{where}; {versions("torch")}. {PUBLISHED[0]} has {PUBLISHED[2]} by the same protocol, at {PUBLISHED[1]:g} ms on two
+cores of another machine.
+
+Made by `python benchmarks/small.py TEACHER DATA`.
+""",
+    )
+
+
+def _plot(path: Path, found: Sequence[Measured]) -> None:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for one in found:
+        if one.row is None:
+            axes.axhline(one.kid, color="grey", linestyle=":")
+            axes.annotate(one.name, (0.01, one.kid), xycoords=("axes fraction", "data"), va="bottom", color="grey")
+        else:
+            axes.plot(one.row.median_ms, one.kid, "o")
+            axes.annotate(one.name, (one.row.median_ms, one.kid), xytext=(5, 5), textcoords="offset points")
+    name, milliseconds, kid = PUBLISHED
+    axes.plot(milliseconds, kid, "x", color="grey")
+    axes.annotate(name, (milliseconds, kid), xytext=(5, -12), textcoords="offset points", color="grey")
+    axes.set(
+        xscale="log", xlabel="ms a picture, fastest engine", ylabel="KID x 1000, smaller is better", ylim=(0, None)
+    )
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
