@@ -173,6 +173,17 @@ def test_minutes_end_a_run_by_the_clock_over_all_its_pieces(
     assert train(config, tmp_path, resume=find_checkpoint(tmp_path)) == []
 
 
+def test_a_training_that_starts_never_replaces_a_run(data: Path, tmp_path: Path) -> None:
+    config = small(data, schedule__steps=2)
+    train(config, tmp_path)
+    before = weights(tmp_path)
+
+    with pytest.raises(TrainError, match=r"holds a run already.*step_0000002\.pt.*another folder"):
+        train(config, tmp_path)
+
+    assert equal(weights(tmp_path), before)
+
+
 def test_non_finite_updates_lower_the_rate_and_end_the_run_in_the_end(data: Path, tmp_path: Path) -> None:
     config = small(data, schedule__steps=200, output__log_every=10)
     train(config, tmp_path, until=5)

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from cyclegan_edge.errors import CheckpointError, first_line
+from cyclegan_edge.errors import CheckpointError, TrainError, first_line
 from cyclegan_edge.files import atomic_file
 
 BEST = "best.pt"
@@ -69,6 +69,12 @@ def find_checkpoint(run: Path) -> Path | None:
     """The checkpoint of `run` with the most steps; None when it has none."""
     found = checkpoints(run)
     return found[-1] if found else None
+
+
+def check_unused(run: Path, resume: Path | None) -> None:
+    """Raise TrainError when `run` has checkpoints, and what is trained there starts afresh."""
+    if resume is None and (found := find_checkpoint(run)):
+        raise TrainError(f"{run} holds a run already; go on from {found}, or train in another folder.")
 
 
 def load_optimiser(optimiser: torch.optim.Adam, saved: OptimiserState) -> None:

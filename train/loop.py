@@ -10,7 +10,7 @@ import torch
 
 from cyclegan_edge.errors import ConfigError, TrainError
 from cyclegan_edge.train.checkpoint import load_checkpoint
-from cyclegan_edge.train.checkpoint_files import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import check_unused, find_checkpoint
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
@@ -79,10 +79,12 @@ def fit(
     would have given. `group` are the processes that train together; the first of them writes. The folder `run` is held
     until the end, unless the caller has it `held` already, by `runs.hold`.
 
-    Raises TrainError when the losses stay non-finite, or another process trains in `run`, ConfigError for a `start`
-    that is not the origin in `config`.
+    Raises TrainError when the losses stay non-finite, another process trains in `run`, or it holds checkpoints that a
+    new training would replace; ConfigError for a `start` that is not the origin in `config`.
     """
     group = group or ProcessGroup()
+    if group.is_main:
+        check_unused(run, resume)
     with contextlib.nullcontext() if held or not group.is_main else hold(run, new=False):
         yield from _train(config, pairs, run, resume=resume, start=start, stop=stop, group=group)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cyclegan_edge.contract import Picture, to_signal
 from cyclegan_edge.errors import ConfigError, FeatureError, TrainError
 from cyclegan_edge.images import list_images
-from cyclegan_edge.train.checkpoint_files import find_checkpoint
+from cyclegan_edge.train.checkpoint_files import check_unused, find_checkpoint
 from cyclegan_edge.train.data.crops import LUMA
 from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.distill.config import DistillConfig
@@ -61,8 +61,10 @@ def distill(
 
     `resume` is the checkpoint to go on from. When `stop` returns True after a step, that step is saved and the run
     ends; continuing it later gives what an uninterrupted run would have given. Raises TrainError when the losses are
-    not finite, ConfigError where the ImageNet network is needed and missing.
+    not finite or `run` holds checkpoints that a new run would replace, ConfigError where the ImageNet network is needed
+    and missing.
     """
+    check_unused(run, resume)
     execution = choose_execution(config, device)
     space = _feature_space(taught, device, channels[1]) if config.objective.in_features else None
     heads = new_heads()
