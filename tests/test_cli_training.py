@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+HEARS_SIGHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
+
 
 def run_alone(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own: a signal concerns everything that a process holds, all libraries included."""
-    program = [sys.executable, "-c", script, *map(str, arguments)]
+    program = [sys.executable, "-c", HEARS_SIGHUP + script, *map(str, arguments)]
     return subprocess.run(program, capture_output=True, text=True, check=False)
 
 
@@ -77,7 +79,7 @@ with stop_on_signal() as stop:
 def test_a_lost_terminal_or_reader_does_not_stop_the_save(lost: str) -> None:
     """A closed ssh sends SIGHUP and makes every write an error; Ctrl-C in `train | tee` ends the reader first."""
     script = """
-import signal, sys
+import signal, sys, time
 from cyclegan_edge.cli.training import stop_on_signal
 from cyclegan_edge.cli.console import console
 with stop_on_signal() as stop:
@@ -87,7 +89,7 @@ with stop_on_signal() as stop:
     if sys.argv[1] == "pipe":
         signal.raise_signal(signal.SIGINT)
     while not stop:
-        signal.pause()
+        time.sleep(0.01)
     console.print("Stopped after step 1.")
     open(sys.argv[2], "w").close()
 """
@@ -95,7 +97,7 @@ with stop_on_signal() as stop:
         saved = Path(folder) / "saved"
         ours, theirs = pty.openpty() if lost == "terminal" else os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", script, lost, str(saved)],
+            [sys.executable, "-c", HEARS_SIGHUP + script, lost, str(saved)],
             stdin=subprocess.PIPE,
             stdout=theirs,
             stderr=subprocess.DEVNULL,
