@@ -1,6 +1,6 @@
 """Small generators: how good they are against how fast they are. Writes small.md and its pictures.
 
-    python benchmarks/small.py TEACHER DATA [--tier 64x8 --tier 32x4] [--minutes 4] [--batch 16] [--work small]
+    python benchmarks/small.py TEACHER DATA [--tier 80x9 --tier 48x8] [--minutes 4] [--batch 16] [--work small]
     python benchmarks/small.py TEACHER DATA --student "64x8=runs/horse2zebra-small"    # one that is there already
 
 Each tier is distilled for so many minutes, exported, run by every engine in turns, and measured on the test pictures of
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("teacher", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--tier", action="append", help="WIDTHxBLOCKS; 64x8 and 32x4")
+    parser.add_argument("--tier", action="append", help="WIDTHxBLOCKS; 80x9 and 48x8")
     parser.add_argument("--student", action="append", default=[], help="NAME=RUN that is there already")
     parser.add_argument("--minutes", type=float, default=4.0, help="of each tier")
     parser.add_argument("--batch", type=int, default=2)
@@ -90,7 +90,7 @@ def main() -> None:
     for name, _, run in (student.partition("=") for student in options.student):
         _run(options.work, "export", str(Path(run).resolve()), "--name", name, "--pictures", str(sets.source))
         add(name, Path("models") / name)
-    for tier in options.tier or ([] if options.student else ["64x8", "32x4"]):
+    for tier in options.tier or ([] if options.student else ["80x9", "48x8"]):
         width, blocks = tier.split("x")
         settings = [f"generator.width={width}", f"generator.blocks={blocks}", *options.set]
         sizes = "--minutes", str(options.minutes), "--size", str(options.size), "--batch", str(options.batch)
