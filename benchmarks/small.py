@@ -33,7 +33,7 @@ from cyclegan_edge.translator import Translator
 
 FEATURES = "efficientnet-lite2"
 SHOWN = 8  # columns of the contact sheet
-PUBLISHED = ("GAN Compression's published student", 30.0, 59.7)  # ms on two CPU cores, KID x 1000 by the same protocol
+PUBLISHED = ("GAN Compression's published student", 30.0, 59.7)  # ms on two cores of a Sapphire Rapids; KID x 1000
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ KID (torch-fidelity's, subsets of the smaller set) and the Frechet distance in t
 {len(sets.sources)} test pictures against {len(sets.targets)} real ones of the other domain at {sets.size} px; figures
 in these features compare with each other alone. Students were distilled at batch {options.batch}. Times are of the
 fastest engine within its bounds, one picture at a time, uint8 in and out, engines in turns (`bench engines`), by
-{where}; {versions("torch")}. {PUBLISHED[0]} has {PUBLISHED[2]} by the same protocol, at {PUBLISHED[1]:g} ms on two
-cores of another machine.
+{where}; {versions("torch")}. {PUBLISHED[0]} had {PUBLISHED[2]} on the test pictures of
+horse2zebra in the same features, at {PUBLISHED[1]:g} ms on two cores of another machine.
 
 Made by `python benchmarks/small.py TEACHER DATA`.
 """,

