@@ -17,6 +17,7 @@ from cyclegan_edge.schema import from_mapping
 from cyclegan_edge.train.checkpoint_files import OptimiserState
 from cyclegan_edge.train.config import RETIRED, TrainConfig
 from cyclegan_edge.train.diagnostics import DiagnosticsState
+from cyclegan_edge.train.distill.state import is_distillation
 from cyclegan_edge.train.replay import ReplayState
 from cyclegan_edge.train.schedule import PlateauState
 from cyclegan_edge.train.state import new_networks
@@ -85,7 +86,7 @@ def is_checkpoint(content: object) -> bool:
 
 def check_content(content: object, path: Path) -> Content:
     """The entries that `path` was found to hold, checked. Raises CheckpointError."""
-    if isinstance(content, dict) and content.get("kind") == "distillation":
+    if is_distillation(content):
         raise CheckpointError(f"{path} is of a distillation; go on with `cyclegan-edge distill --resume`.")
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
         raise CheckpointError(

@@ -122,10 +122,7 @@ class TrainConfig:
                 f"discriminator.layers is {self.discriminator.layers}, which leaves no patch of a {self.size} px "
                 f"crop; use fewer layers or a size of at least {self.discriminator.smallest}."
             )
-        if not 1 <= self.batch <= MAX_BATCH:
-            raise ConfigError(f"batch is {self.batch}, expected 1 to {MAX_BATCH}.")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, expected 0 or more.")
+        check_batch_and_seed(self.batch, self.seed)
         if not self.start_gain > 0:
             raise ConfigError(f"start_gain is {self.start_gain}, expected more than 0; the paper's is 0.02.")
         if self.pictures.load_size is not None and self.pictures.load_size < self.size and self.pictures.crops:
@@ -165,3 +162,11 @@ class TrainConfig:
             smallest=max(MIN_SIDE, self.discriminator.smallest),
             seed=self.seed,
         )
+
+
+def check_batch_and_seed(batch: int, seed: int) -> None:
+    """Raise ConfigError for what no training can have."""
+    if not 1 <= batch <= MAX_BATCH:
+        raise ConfigError(f"batch is {batch}, expected 1 to {MAX_BATCH}.")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, expected 0 or more.")

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cyclegan_edge.commit import is_still
 from cyclegan_edge.contract import Direction, Picture
@@ -33,6 +34,8 @@ from cyclegan_edge.train.data.shard_index import find_shards, is_shards
 from cyclegan_edge.train.data.shards import ShardPairs
 from cyclegan_edge.train.warm_start import WarmStart
 
+T = TypeVar("T")
+
 RUNS = Path("runs")  # where runs are written and looked for
 
 _CHECKPOINTS = "checkpoints"
@@ -40,7 +43,7 @@ _FIXED = (
     *("size", "seed", "start", "start_gain", "origin"),
     *("generator", "discriminator", "pictures.colour_a", "pictures.colour_b"),
 )
-END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
+_END_RULES = ("schedule.epochs", "schedule.steps", "schedule.minutes")
 _DIRECTION = re.compile(r".*[-_.](ab|atob|a2b|ba|btoa|b2a)", re.IGNORECASE)
 _ANY_GENERATOR = re.compile(r"(?:\w*?_)?net_?G(?:_?(A2B|AtoB|A|B2A|BtoA|B))?", re.IGNORECASE)
 
@@ -129,16 +132,33 @@ def resume_run(
     else:
         folder = _run_that_goes_on(checkpoint, name)
         before = config_of(read_content(checkpoint), checkpoint)
-    if any(rule in overrides for rule in END_RULES):
-        overrides = {**dict.fromkeys(END_RULES), **overrides}
-    config = load_settings(TrainConfig, file, assignments, base=to_mapping(before), overrides=overrides)
+    config, different = changed_settings(before, overrides, file=file, assignments=assignments, fixed=_FIXED)
+    return Run(folder=folder, config=config, checkpoint=checkpoint, changed=different, damaged=damaged)
+
+
+def changed_settings(
+    before: T,
+    overrides: Mapping[str, object],
+    *,
+    file: Path | None,
+    assignments: Sequence[str],
+    fixed: Sequence[str],
+) -> tuple[T, tuple[str, ...]]:
+    """The settings that a run goes on with, and the dotted names of those that are others than `before`.
+
+    A new rule for the end of the run takes the place of the old one. Raises ConfigError when one of `fixed` differs,
+    which are names of settings or of whole tables.
+    """
+    if any(rule in overrides for rule in _END_RULES):
+        overrides = {**dict.fromkeys(_END_RULES), **overrides}
+    config = load_settings(type(before), file, assignments, base=to_mapping(before), overrides=overrides)
     different = changed(before, config)
-    if fixed := [key for key in different if key in _FIXED or key.partition(".")[0] in _FIXED]:
+    if kept := [key for key in different if key in fixed or key.partition(".")[0] in fixed]:
         raise ConfigError(
-            f"{fixed[0]} cannot change on the way: the networks or the order of the pictures depend on it; "
+            f"{kept[0]} cannot change on the way: the networks or the order of the pictures depend on it; "
             f"start a new run, or leave it as it is."
         )
-    return Run(folder=folder, config=config, checkpoint=checkpoint, changed=tuple(different), damaged=damaged)
+    return config, tuple(different)
 
 
 def _run_that_goes_on(checkpoint: Path, name: str | None) -> Path:

@@ -143,12 +143,10 @@ def _resumed(
     name: str | None, overrides: dict[str, object], file: Path | None, assignments: Sequence[str]
 ) -> "tuple[Path, DistillConfig, Path]":
     """The run, its settings save those given, and its last checkpoint that can be read."""
-    from cyclegan_edge.schema import to_mapping
-    from cyclegan_edge.settings import changed, load_settings
     from cyclegan_edge.train.checkpoint_files import checkpoints
-    from cyclegan_edge.train.distill.config import FIXED, DistillConfig
+    from cyclegan_edge.train.distill.config import FIXED
     from cyclegan_edge.train.distill.state import check_distillation, distill_config_of
-    from cyclegan_edge.train.runs import END_RULES, RUNS, newest_run
+    from cyclegan_edge.train.runs import RUNS, changed_settings, newest_run
     from cyclegan_edge.train.torch_file import read_torch_file
 
     folder = RUNS / name if name else newest_run()
@@ -158,12 +156,7 @@ def _resumed(
         except CheckpointError as error:
             warn(str(error))
             continue
-        if any(rule in overrides for rule in END_RULES):
-            overrides = {**dict.fromkeys(END_RULES), **overrides}
-        settings = load_settings(DistillConfig, file, assignments, base=to_mapping(before), overrides=overrides)
-        different = changed(before, settings)
-        if fixed := [key for key in different if key.partition(".")[0] in FIXED]:
-            raise ConfigError(f"{fixed[0]} cannot change on the way; start a new run, or leave it as it is.")
+        settings, different = changed_settings(before, overrides, file=file, assignments=assignments, fixed=FIXED)
         if different:
             console.print(f"Changed: {', '.join(different)}.")
         return folder, settings, path

@@ -52,7 +52,7 @@ class FolderPairs:
         a, b = self.folders.a, self.folders.b
         for position in count(start):
             epoch, place = divmod(position, len(self))
-            path_a = a[_shuffled(len(self), self.seed, epoch)[place] % len(a)]
+            path_a = a[shuffled(len(self), self.seed, epoch)[place] % len(a)]
             path_b = b[np.random.default_rng((self.seed, position, 2)).integers(len(b))]
             yield Pair(position, partial(self.read, path_a), partial(self.read, path_b))
 
@@ -103,6 +103,7 @@ def _problem(read: Read, path: Path) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _shuffled(count: int, seed: int, epoch: int) -> Sequence[int]:
+def shuffled(count: int, seed: int, epoch: int) -> Sequence[int]:
+    """The order in which an epoch goes through `count` pictures."""
     order: list[int] = np.random.default_rng((seed, epoch, 1)).permutation(count).tolist()
     return order

@@ -6,7 +6,7 @@ from typing import Literal
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.schema import to_mapping
-from cyclegan_edge.train.config import MAX_BATCH, MAX_SIZE, OptimiserConfig
+from cyclegan_edge.train.config import MAX_SIZE, OptimiserConfig, check_batch_and_seed
 from cyclegan_edge.train.networks import GeneratorConfig
 from cyclegan_edge.train.schedule import ScheduleConfig
 
@@ -80,10 +80,7 @@ class DistillConfig:
                 f"size is {self.size}, but the {self.generator.kind} generator needs a multiple of {multiple} from 32 "
                 f"to {MAX_SIZE}; try {min(MAX_SIZE, max(32, multiple, self.size // multiple * multiple))}."
             )
-        if not 1 <= self.batch <= MAX_BATCH:
-            raise ConfigError(f"batch is {self.batch}, expected 1 to {MAX_BATCH}.")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, expected 0 or more.")
+        check_batch_and_seed(self.batch, self.seed)
         if self.generator.dropout:
             raise ConfigError("generator.dropout is true, but a student has one picture to match; leave it false.")
         if self.schedule.policy == "plateau":

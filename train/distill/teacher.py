@@ -23,6 +23,7 @@ from cyclegan_edge.errors import DataError, ImageError, SinkError
 from cyclegan_edge.files import write_file
 from cyclegan_edge.images import read_image
 from cyclegan_edge.preprocess import resize
+from cyclegan_edge.train.data.folders import shuffled
 from cyclegan_edge.train.data.pairs import ProgressCallback, ignore_progress
 
 FOLDER = "teacher"
@@ -52,7 +53,7 @@ class TaughtPictures:
         chosen = []
         for position in range(step * count, (step + 1) * count):
             epoch, place = divmod(position, len(self))
-            index = np.random.default_rng((seed, epoch, 1)).permutation(len(self))[place]
+            index = shuffled(len(self), seed, epoch)[place]
             pixels = self.sizes[random.integers(len(self.sizes))]
             top, left = random.integers(pixels.shape[2] - crop + 1, size=2)
             pair = pixels[index, :, top : top + crop, left : left + crop]
