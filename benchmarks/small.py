@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--images", type=int, help="at most so many test pictures")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=20, help="turns of each engine")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the distillation")
     parser.add_argument("--work", type=Path, default=Path("small"), help="folder of the runs and bundles")

@@ -116,7 +116,7 @@ def _within(milliseconds: float, size: int) -> Any:
 
     from cyclegan_edge.export.budget import largest_within, measure_shape
 
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0))
 
     def measure(shape: Any) -> Any:
         row = measure_shape(shape, size=size, threads=threads)
