@@ -78,10 +78,10 @@ def main() -> None:
         threads, rounds = str(options.threads), str(options.rounds)
         _run(options.work, "bench", "engines", str(bundle), "--size", str(options.size), "--threads", threads,
              "--rounds", rounds, "--json", str(report.resolve()))  # fmt: skip
-        good = [row for row in read_report(report).rows if not row.out_of_bounds]
+        (model,) = read_report(report).models
         translator = Translator.load(options.work / bundle, fit="stretch", size=options.size)
         translated = [translator(picture) for picture in pictures]
-        found.append(_judged(name, translated, reference, good[0] if good else None, minutes))
+        found.append(_judged(name, translated, reference, model.fastest, minutes))
         columns[name] = translated[:SHOWN]
         _write(options.out, found, columns, sets, options)
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from cyclegan_edge.backends.base import Backend
 from cyclegan_edge.backends.candidates import Candidate, artifact_of, is_exact, version_of
-from cyclegan_edge.backends.measured import recorded
+from cyclegan_edge.backends.measured import Measured, architecture_of, recorded
 from cyclegan_edge.bounds import BOUNDS, Pair, measure, out_of_bounds, reference_pairs
 from cyclegan_edge.bundle import Bundle
 from cyclegan_edge.contract import Batch
@@ -171,14 +171,18 @@ def measure_here(
 
 
 def expectations(bundle: Bundle) -> dict[str, float]:
-    """ "openvino fp32" -> ms, as recorded on a CPU of this class with the model whose graph is nearest in size."""
+    """ "openvino fp32" -> ms, as recorded on a CPU of this class with a model of this kind, the nearest in size."""
     graph = bundle.artifact("onnx", "fp32")
-    reports = [it for it in recorded() if it.machine.cpu_class == cpu_class(cpu_flags())]
-    if not reports or graph is None or not graph.bytes:
+    reports = (it for it in recorded().values() if it.machine.cpu_class == cpu_class(cpu_flags()))
+    models = [model for report in reports for model in report.models if model.rows]
+    if not models or graph is None or not graph.bytes:
         return {}
-    size = graph.bytes
-    nearest = min(reports, key=lambda it: abs(math.log(it.model.graph_bytes / size)))
-    return {f"{row.engine} {row.precision}": row.median_ms for row in nearest.rows}
+    size, (kind, _, _) = graph.bytes, architecture_of(bundle).partition(" ")
+
+    def distance(model: Measured) -> tuple[bool, float]:
+        return not model.architecture.startswith(f"{kind} "), abs(math.log(model.graph_bytes / size))
+
+    return {f"{row.engine} {row.precision}": row.median_ms for row in min(models, key=distance).rows}
 
 
 def usually(candidate: Candidate, expected: dict[str, float]) -> tuple[float, int, bool]:

@@ -1,10 +1,12 @@
 """`cyclegan-edge bench engines`: every engine and precision that opens a bundle here, measured in turns.
 
 Each engine lives in a process of its own (`child.py`) and waits while another translates. Turns of a tenth of a second
-follow each other until every engine had as many as asked for, so a clock that drifts hurts all alike.
+follow each other until every engine had as many as asked for, so a clock that drifts hurts all alike. Several bundles
+are measured one after the other.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,10 +23,10 @@ import numpy as np
 from cyclegan_edge.backends import ENGINES, command_for, open_backend
 from cyclegan_edge.backends.base import EngineName
 from cyclegan_edge.backends.candidates import Candidate, artifact_of, held
-from cyclegan_edge.backends.measured import Measured, Report, Row
+from cyclegan_edge.backends.measured import Measured, Report, Row, architecture_of
 from cyclegan_edge.bench.child import Opening, Task, Times
 from cyclegan_edge.bounds import reference_pairs
-from cyclegan_edge.bundle import Bundle
+from cyclegan_edge.bundle import Artifact, Bundle
 from cyclegan_edge.contract import Batch, Picture
 from cyclegan_edge.errors import BundleError, EngineError
 from cyclegan_edge.geometry import check_fit
@@ -44,7 +46,7 @@ _PACKAGES = ("cyclegan-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "openvi
 
 
 def measure_engines(
-    bundle: Bundle,
+    bundles: Sequence[Bundle],
     *,
     size: int,
     threads: int,
@@ -52,19 +54,58 @@ def measure_engines(
     engines: Sequence[EngineName] = ENGINES,
     on_progress: OnProgress = lambda done, total, note: None,
 ) -> Report:
-    """Measure each of `engines` in each precision that the bundle holds for it.
+    """Measure each of `engines` with each of `bundles`, one at least, in each precision that the bundle holds for it.
 
     size      px, both sides of the pictures
     threads   of the engines that run on the CPU
     rounds    turns of each engine
 
-    Raises BundleError when the bundle is damaged, EngineError when nothing of it runs here, ConfigError for a size that
-    the model cannot have.
+    Raises BundleError when a bundle is damaged, EngineError when nothing of them runs here, ConfigError for a size that
+    a model cannot have.
     """
-    check_fit("stretch", size, bundle.manifest.multiple)
+    for bundle in bundles:
+        check_fit("stretch", size, bundle.manifest.multiple)
+        bundle.path(_graph_of(bundle))
+    models = []
+    for number, bundle in enumerate(bundles):
+        show = on_progress if len(bundles) == 1 else _as_one_of(bundles, number, on_progress)
+        here = Bundle(bundle.folder.resolve(), bundle.manifest)  # absolute: `_without_paths` finds it
+        models.append(_measured(here, size, threads, rounds, engines, show))
+    if not any(model.rows for model in models):
+        reasons = " ".join(f"{name}: {reason}" for name, reason in models[-1].refused.items())
+        raise EngineError(f"Nothing in {bundles[-1].folder} runs here. {reasons}")
+    return Report(
+        date=date.today().isoformat(),
+        protocol=(
+            f"uint8 RGB pictures of {size}x{size} from memory to memory, one at a time; a process per engine, "
+            f"{rounds} turns of {_TURN} s each, one engine after the other, the first picture of a turn not counted; "
+            f"memory: the most that the process grew by from before the import of its engine; PSNR over "
+            f"{_PICTURES} pictures at most, to the float32 graph run by ONNX Runtime"
+        ),
+        machine=this_machine(),
+        versions={"python": sys.version.split()[0], **_versions()},
+        size=size,
+        threads=threads,
+        models=tuple(models),
+    )
+
+
+def _as_one_of(bundles: Sequence[Bundle], number: int, on_progress: OnProgress) -> OnProgress:
+    """Progress within a bundle, told as that through all of them."""
+    name = architecture_of(bundles[number])
+    return lambda done, total, note: on_progress(number, len(bundles), f"{name}, {note}")
+
+
+def _graph_of(bundle: Bundle) -> Artifact:
     graph = bundle.artifact("onnx", "fp32")
     if graph is None:
         raise BundleError(f"{bundle.folder} holds no fp32 ONNX graph to compare with; export the model again.")
+    return graph
+
+
+def _measured(
+    bundle: Bundle, size: int, threads: int, rounds: int, engines: Sequence[EngineName], on_progress: OnProgress
+) -> Measured:
     pictures = np.stack(list(_pictures(bundle, size)))
     candidates = [candidate for engine in engines for candidate in held(bundle, engine)]
     refused: dict[str, str] = {
@@ -83,40 +124,23 @@ def measure_engines(
                 runners[candidate] = stack.enter_context(_started(task))
             except EngineError as error:
                 refused[str(candidate)] = str(error)
-        if not runners:
-            reasons = " ".join(f"{name}: {reason}" for name, reason in refused.items())
-            raise EngineError(f"Nothing in {bundle.folder} runs here. {reasons}")
         left = _in_turns(runners, refused, rounds, on_progress)
         rows = [_row(bundle, candidate, runner) for candidate, runner in left.items()]
-    return Report(
-        date=date.today().isoformat(),
-        protocol=(
-            f"uint8 RGB pictures of {size}x{size} from memory to memory, one at a time; a process per engine, "
-            f"{rounds} turns of {_TURN} s each, one engine after the other, the first picture of a turn not counted; "
-            f"memory: the most that the process grew by from before the import of its engine; PSNR over "
-            f"{len(pictures)} pictures, to the float32 graph run by ONNX Runtime"
-        ),
-        machine=this_machine(),
-        versions={"python": sys.version.split()[0], **_versions()},
-        model=Measured(
-            architecture=architecture_of(bundle),
-            graph_sha256=graph.sha256,
-            graph_bytes=(bundle.folder / graph.file).stat().st_size,
-        ),
-        size=size,
-        threads=threads,
+    graph = _graph_of(bundle)
+    return Measured(
+        architecture=architecture_of(bundle),
+        graph_sha256=graph.sha256,
+        graph_bytes=(bundle.folder / graph.file).stat().st_size,
         rows=tuple(sorted(rows, key=lambda row: row.median_ms)),
-        refused=refused,
+        refused={name: _without_paths(reason, bundle.folder) for name, reason in refused.items()},
     )
 
 
-def architecture_of(bundle: Bundle) -> str:
-    """ "resnet 16x9", or as much of it as the manifest says."""
-    settings = bundle.manifest.architecture
-    kind, width, blocks = (settings.get(name) for name in ("kind", "width", "blocks"))
-    down = settings.get("down")  # of weights from elsewhere, layer by layer
-    kind, width = kind or settings.get("generator"), width or (down[0] if isinstance(down, list) and down else "?")
-    return f"{kind or 'generator'} {width}x{len(blocks) if isinstance(blocks, list) else blocks or '?'}"[:60]
+def _without_paths(reason: str, folder: Path) -> str:
+    """The sentence, without what it tells of where the bundle and its user are at home."""
+    reason = reason.replace(str(folder), "MODEL")
+    home = os.environ.get("HOME", "").rstrip("/")
+    return reason.replace(home, "~") if home else reason
 
 
 class _Runner:
