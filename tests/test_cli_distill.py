@@ -1,11 +1,13 @@
 """`cyclegan-edge distill`, from anyone's weights to an exported student."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from cyclegan_edge.backends.measured import RECORDED
 from cyclegan_edge.cli import app
 from cyclegan_edge.cli.distill import _milliseconds
 from cyclegan_edge.errors import CheckpointError, ConfigError
@@ -13,6 +15,7 @@ from cyclegan_edge.images import write_image
 from cyclegan_edge.scenes import render
 from cyclegan_edge.train.networks import GeneratorConfig, init_weights, new_generator
 
+NAME = "amd-epyc-zen-5-2-threads"  # a machine that was recorded
 SMALL = [
     *("--size", "32", "--set", "generator.width=4", "--set", "generator.blocks=1", "--set", "precision=fp32"),
     *("--set", "objective.features=0", "--set", "objective.gram=0", "--set", "objective.adversarial=0"),
@@ -63,6 +66,9 @@ def test_a_student_is_distilled_continued_and_exported(folder: Path) -> None:
         (["teacher.pth", "data", "--budget", "soon"], "--budget is 'soon'"),
         (["teacher.pth", "nowhere", "--steps", "1", *SMALL], "nowhere is not there"),
         (["--resume", "--budget", "5ms"], "leave out TEACHER and --budget"),
+        (["teacher.pth", "data", "--device", NAME], "add --budget MS"),
+        (["teacher.pth", "data", "--budget", "5ms", "--device", "jetson"], f"'jetson' is neither .* {NAME}"),
+        (["teacher.pth", "data", "--size", "64", "--budget", "5ms", "--device", NAME], "add --size 256, or measure"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(folder: Path, arguments: list[str], said: str) -> None:
@@ -70,6 +76,21 @@ def test_what_cannot_be_is_refused_in_a_sentence(folder: Path, arguments: list[s
         run("distill", *arguments)
     assert type(caught.value).__module__ == "cyclegan_edge.errors"
     assert not (folder / "runs").exists() or not any((folder / "runs").iterdir())
+
+
+def test_a_student_for_another_device_is_the_largest_of_its_table(folder: Path) -> None:
+    report = json.loads((RECORDED / f"{NAME}.json").read_text())
+    report["size"], report["machine"]["name"] = 32, "A [small] board"
+    small, large = report["models"][:2]
+    small["architecture"], large["architecture"] = "compact 16x3", "compact 16x6"
+    (folder / "board.json").write_text(json.dumps(report))
+
+    options = ["--steps", "1", *SMALL[:2], *SMALL[6:]]  # the shape is the table's
+    output = run("distill", "teacher.pth", "data", "--budget", "5ms", "--device", "board.json", *options)
+
+    assert "within 5 ms at 32 px, as measured on 2026-11-27 on A [small] board, AMD EPYC, CPU, 2 threads" in output
+    assert "width 16, 3 blocks: 4.6 ms with openvino bf16" in output
+    assert "compact of width 16 with 3 blocks" in output
 
 
 def test_a_run_goes_on_with_its_last_readable_checkpoint_and_its_own_shape(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """`cyclegan-edge distill`: a trained generator in, a small one of the same direction out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,12 @@ from cyclegan_edge.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from cyclegan_edge.backends.measured import Report, Row
     from cyclegan_edge.train.distill.config import DistillConfig
     from cyclegan_edge.train.distill.teacher import TaughtPictures
+    from cyclegan_edge.train.networks import GeneratorConfig
+
+    Choose = Callable[[int], GeneratorConfig]
 
 
 def distill(
@@ -30,6 +35,14 @@ def distill(
     budget: Annotated[
         str | None,
         typer.Option(metavar="MS", help="Milliseconds a picture may take here: the largest student that fits."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="Where --budget is meant: a machine that was recorded, or a file of `bench engines --shapes`.",
+            show_default="here",
+        ),
     ] = None,
     direction: DirectionOption = "ab",
     domains: Annotated[
@@ -65,12 +78,15 @@ def distill(
         "batch": batch,
     }
     overrides: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    if device is not None and budget is None:
+        raise ConfigError("--device says where the budget is meant, but there is none; add --budget MS.")
     if resume:
         if teacher or budget:
             raise ConfigError("A run keeps its teacher and its student's shape; leave out TEACHER and --budget.")
         folder, settings, checkpoint = _resumed(name, overrides, config, set_ or ())
     else:
-        settings, base = _new(teacher, direction, overrides, config, set_ or (), budget)
+        choose = _chooser(budget, device) if budget is not None else None
+        settings, base = _new(teacher, direction, overrides, config, set_ or (), choose)
         folder, checkpoint = RUNS / (name or f"{base}-small"), None
     with hold(folder, new=not resume) as held:
         if checkpoint:
@@ -87,9 +103,12 @@ def _new(
     overrides: dict[str, object],
     file: Path | None,
     assignments: Sequence[str],
-    budget: str | None,
+    choose: "Choose | None",
 ) -> "tuple[DistillConfig, str]":
-    """The settings of a run that starts, and what its teacher is called."""
+    """The settings of a run that starts, and what its teacher is called.
+
+    choose   the student's shape, for a size; None: what the settings say
+    """
     from cyclegan_edge.export.weights.open import open_generator
     from cyclegan_edge.settings import load_settings
     from cyclegan_edge.train.distill.config import DistillConfig, default_settings
@@ -106,30 +125,54 @@ def _new(
         raise ConfigError(f"{checkpoint} does not know its pictures; name the folder that holds trainA/ and trainB/.")
     overrides = {**defaults, **overrides}
     settings = load_settings(DistillConfig, file, assignments, base=default_settings(), overrides=overrides)
-    if budget is not None:
-        settings = replace(settings, generator=_within(_milliseconds(budget), settings.size))
+    if choose is not None:
+        settings = replace(settings, generator=choose(settings.size))
     return settings, with_direction(base, trained.direction)
 
 
-def _within(milliseconds: float, size: int) -> Any:
+def _chooser(budget: str, device: str | None) -> "Choose":
+    """What chooses the largest student within the budget, here or on the device, saying what it rests on."""
+    milliseconds = _milliseconds(budget)
+    if device is None:
+        return partial(_within, milliseconds)
+    from cyclegan_edge.backends.measured import report_of
+
+    return partial(_recorded_within, milliseconds, report_of(device))
+
+
+def _within(milliseconds: float, size: int) -> "GeneratorConfig":
     import os
 
     from cyclegan_edge.export.budget import largest_within, measure_shape
 
     threads = len(os.sched_getaffinity(0))
 
-    def measure(shape: Any) -> Any:
+    def measure(shape: "GeneratorConfig") -> "Row":
         row = measure_shape(shape, size=size, threads=threads)
-        console.print(
-            f"  width {shape.width}, {shape.blocks} blocks: {row.median_ms:.1f} ms with {row.engine} {row.precision}",
-            markup=False,
-        )
+        console.print(f"  {_told(shape, row)}", markup=False)
         return row
 
     console.print(f"Looking for the largest student within {milliseconds:g} ms at {size} px on this machine.")
     shape, row = largest_within(milliseconds, measure)
     console.print(f"Taken: width {shape.width}, {shape.blocks} blocks, {row.median_ms:.1f} ms.")
     return shape
+
+
+def _recorded_within(milliseconds: float, report: "Report", size: int) -> "GeneratorConfig":
+    from cyclegan_edge.export.budget import largest_recorded
+
+    shape, row = largest_recorded(milliseconds, report, size=size)
+    where = ", ".join(dict.fromkeys((report.machine.name, report.machine.cpu, row.device)))
+    console.print(
+        f"The largest student within {milliseconds:g} ms at {size} px, as measured on {report.date} on {where}:\n"
+        f"  {_told(shape, row)}",
+        markup=False,
+    )
+    return shape
+
+
+def _told(shape: "GeneratorConfig", row: "Row") -> str:
+    return f"width {shape.width}, {shape.blocks} blocks: {row.median_ms:.1f} ms with {row.engine} {row.precision}"
 
 
 def _milliseconds(text: str) -> float:
