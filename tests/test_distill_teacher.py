@@ -9,8 +9,9 @@ import pytest
 from cyclegan_edge.contract import Batch
 from cyclegan_edge.errors import DataError, SinkError
 from cyclegan_edge.images import write_image
-from cyclegan_edge.train.distill import teacher as module
-from cyclegan_edge.train.distill.teacher import kept_pictures, sizes_of, teach_pictures
+from cyclegan_edge.train.distill import kept as module
+from cyclegan_edge.train.distill.kept import KeptPictures, Pixels
+from cyclegan_edge.train.distill.teacher import TaughtPictures, keep_real_pictures, sizes_of, teach_pictures
 
 SIZES = (16, 20)
 
@@ -54,7 +55,7 @@ def test_after_a_stop_they_go_on_with_the_next(
     monkeypatch.setattr(module, "_SAVE_EVERY", 2)
     with pytest.raises(KeyboardInterrupt):
         teach_pictures(tmp_path, Teacher(fails=6), "one", paths, SIZES)
-    assert kept_pictures(tmp_path, "one", paths, SIZES) is None
+    assert KeptPictures(tmp_path / "teacher", "one", paths, SIZES, depth=2).open() is None
     teacher = Teacher()
 
     taught = teach_pictures(tmp_path, teacher, "one", paths, SIZES)
@@ -104,6 +105,27 @@ def test_one_picture_is_too_few_and_a_full_disk_is_said_before_anything_is_made(
         teach_pictures(tmp_path, teacher, "one", paths, SIZES)
 
     assert teacher.calls == 0
+
+
+def test_real_pictures_come_in_their_share_of_the_steps_and_depend_on_nothing_but_the_seed_and_its_number(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    real = keep_real_pictures(tmp_path, paths, 20)
+    taught = teach_pictures(tmp_path, Teacher(), "one", paths, SIZES)
+    both = TaughtPictures(taught.sizes, real)
+
+    def drawn_again() -> Pixels:
+        pixels = both.real_batch(3, 7, count=2, crop=16, share=1.0)
+        assert pixels is not None
+        return pixels
+
+    drawn = [both.real_batch(3, step, count=2, crop=16, share=0.25) for step in range(400)]
+
+    assert real.shape == (5, 1, 20, 20, 3)
+    assert 70 < sum(one is not None for one in drawn) < 130
+    assert drawn_again().shape == (2, 16, 16, 3)
+    assert np.array_equal(drawn_again(), drawn_again())
+    assert taught.real_batch(3, 7, count=2, crop=16, share=1.0) is None
 
 
 def test_the_larger_size_is_one_that_the_teacher_takes() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cyclegan_edge.train.distill.config import DistillConfig
     from cyclegan_edge.train.distill.teacher import TaughtPictures
     from cyclegan_edge.train.networks import GeneratorConfig
+    from cyclegan_edge.train.warm_start import WarmStart
 
     Choose = Callable[[int], GeneratorConfig]
 
@@ -59,6 +60,10 @@ def distill(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, for instance generator.width=32."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Start from this student: a run, a checkpoint, weights."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue runs/NAME where it stopped.")] = False,
 ) -> None:
     """Teach a small generator what TEACHER does, for devices that cannot run it.
@@ -66,6 +71,7 @@ def distill(
     TEACHER translates the pictures of DATA once; the student learns from those. Ctrl-C finishes the step, saves, and
     stops; --resume goes on from there.
     """
+    from cyclegan_edge.cli.training import open_model
     from cyclegan_edge.train.runs import RUNS, hold
 
     options = {
@@ -80,20 +86,26 @@ def distill(
     overrides: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     if device is not None and budget is None:
         raise ConfigError("--device says where the budget is meant, but there is none; add --budget MS.")
+    start = None
     if resume:
-        if teacher or budget:
-            raise ConfigError("A run keeps its teacher and its student's shape; leave out TEACHER and --budget.")
+        if teacher or budget or from_:
+            raise ConfigError("A run keeps its teacher and its student; leave out TEACHER, --budget and --from.")
         folder, settings, checkpoint = _resumed(name, overrides, config, set_ or ())
     else:
+        if budget and from_:
+            raise ConfigError("A student that is there has its shape; leave out --budget, or --from.")
+        start = open_model(from_, None) if from_ else None
         choose = _chooser(budget, device) if budget is not None else None
-        settings, base = _new(teacher, direction, overrides, config, set_ or (), choose)
+        settings, base = _new(teacher, direction, overrides, config, set_ or (), choose, start)
         folder, checkpoint = RUNS / (name or f"{base}-small"), None
     with hold(folder, new=not resume) as held:
         if checkpoint:
             console.print(f"Continuing from [bold]{escape(str(checkpoint))}[/bold].")
         elif held != folder:
             console.print(f"{folder} is there already (add --resume to continue it), so this is {held}.", markup=False)
-        _run(held, settings, checkpoint)
+        if start:
+            console.print(f"Starting from {start.origin.file}.", markup=False)
+        _run(held, settings, checkpoint, start)
     console.print(f"\nNext: [bold]cyclegan-edge export {escape(str(held))} --fp16[/bold]")
 
 
@@ -104,12 +116,14 @@ def _new(
     file: Path | None,
     assignments: Sequence[str],
     choose: "Choose | None",
+    start: "WarmStart | None",
 ) -> "tuple[DistillConfig, str]":
     """The settings of a run that starts, and what its teacher is called.
 
     choose   the student's shape, for a size; None: what the settings say
     """
     from cyclegan_edge.export.weights.open import open_generator
+    from cyclegan_edge.schema import to_mapping
     from cyclegan_edge.settings import load_settings
     from cyclegan_edge.train.distill.config import DistillConfig, default_settings
     from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
@@ -121,10 +135,20 @@ def _new(
     if trained.data is not None:
         defaults["data"] = str(trained.data)
         defaults["domains"] = ",".join(trained.domains or ())
+    basis = default_settings()
+    if start is not None:
+        if f"generator_{trained.direction}" not in start.networks:
+            raise ConfigError(
+                f"{start.origin.file} has no generator {trained.direction}, which is the teacher's direction; name "
+                f"another student, or leave out --from."
+            )
+        basis.update(generator=to_mapping(start.generator), origin=to_mapping(start.origin))
     if "data" not in {**defaults, **overrides} and file is None:
         raise ConfigError(f"{checkpoint} does not know its pictures; name the folder that holds trainA/ and trainB/.")
     overrides = {**defaults, **overrides}
-    settings = load_settings(DistillConfig, file, assignments, base=default_settings(), overrides=overrides)
+    settings = load_settings(DistillConfig, file, assignments, base=basis, overrides=overrides)
+    if start is not None and settings.generator != start.generator:
+        raise ConfigError(f"{start.origin.file} is of another shape than --set asks for; leave out the generator's.")
     if choose is not None:
         settings = replace(settings, generator=choose(settings.size))
     return settings, with_direction(base, trained.direction)
@@ -206,7 +230,7 @@ def _resumed(
     raise CheckpointError(f"{folder} has no checkpoint of a distillation; start one with `cyclegan-edge distill`.")
 
 
-def _run(folder: Path, config: "DistillConfig", checkpoint: Path | None) -> None:
+def _run(folder: Path, config: "DistillConfig", checkpoint: Path | None, start: "WarmStart | None") -> None:
     from cyclegan_edge.cli.training import describe_device, show_steps
     from cyclegan_edge.train.distill.loop import choose_execution, distill
     from cyclegan_edge.train.loop import choose_device
@@ -219,7 +243,9 @@ def _run(folder: Path, config: "DistillConfig", checkpoint: Path | None) -> None
     )
     taught, channels = _taught(folder, config, device)
     show_steps(
-        lambda stop: distill(config, taught, folder, device=device, channels=channels, resume=checkpoint, stop=stop),
+        lambda stop: distill(
+            config, taught, folder, device=device, channels=channels, resume=checkpoint, start=start, stop=stop
+        ),
         unit="pictures",
         resume=f"cyclegan-edge distill --resume --name {folder.name}",
     )
@@ -230,8 +256,8 @@ def _taught(folder: Path, config: "DistillConfig", device: "torch.device") -> "t
     import torch
 
     from cyclegan_edge.export.weights.open import open_generator
-    from cyclegan_edge.train.distill.loop import choose_execution, source_pictures
-    from cyclegan_edge.train.distill.teacher import sizes_of, teach_pictures
+    from cyclegan_edge.train.distill.loop import choose_execution, pictures_of
+    from cyclegan_edge.train.distill.teacher import keep_real_pictures, sizes_of, teach_pictures
     from cyclegan_edge.train.evaluate.picture_generator import translate_with
 
     trained = open_generator(Path(config.teacher), config.direction)
@@ -240,11 +266,15 @@ def _taught(folder: Path, config: "DistillConfig", device: "torch.device") -> "t
     with torch.no_grad():
         side = max(64, trained.multiple)
         outputs = trained.generator(torch.zeros(1, inputs, side, side)).shape[1]
-    paths, sizes = source_pictures(config), sizes_of(config.size, trained.multiple)
+    paths, sizes = pictures_of(config, "source"), sizes_of(config.size, trained.multiple)
     translate = translate_with(trained.generator.to(device))
     with choose_execution(config, device).autocast(device), counting("teacher's pictures") as on_progress:
         taught = teach_pictures(folder, translate, trained.source.sha256, paths, sizes, on_progress=on_progress)
     console.print(
         f"{len(taught)} pictures, translated by {trained.source.file} at {sizes[0]} and {sizes[1]} px.", markup=False
     )
+    if config.objective.adversarial and config.objective.real:
+        with counting("real pictures") as on_progress:
+            real = keep_real_pictures(folder, pictures_of(config, "real"), sizes[1], on_progress=on_progress)
+        taught = replace(taught, real=real)
     return taught, (inputs, outputs)

@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -12,9 +12,6 @@ from cyclegan_edge.cli.console import console, warn
 from cyclegan_edge.cli.options import DomainsOption
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cyclegan_edge.train.warm_start import WarmStart
 
 
 def train(
@@ -72,7 +69,7 @@ def train(
     Ctrl-C finishes the step, saves, and stops; --resume goes on from there. Settings may be changed on the way, save
     those that the networks and the order of the pictures depend on. Started by torchrun, its processes train as one.
     """
-    from cyclegan_edge.cli.training import show_training
+    from cyclegan_edge.cli.training import open_model, show_training
     from cyclegan_edge.train.distributed import join_process_group, leave_process_group
     from cyclegan_edge.train.runs import hold, new_run, resume_run
 
@@ -127,21 +124,3 @@ def train(
         leave_process_group()
     logs = escape(str(run.folder.parent))
     console.print(f"\nNext: [bold]cyclegan-edge export --fp16[/bold]   (curves: tensorboard --logdir {logs})")
-
-
-def open_model(model: Path, direction: Direction | None) -> "WarmStart":
-    """What `--from` names: the last checkpoint of a run, a checkpoint, or anyone's weights of one generator."""
-    from cyclegan_edge.bundle import MANIFEST
-    from cyclegan_edge.train.runs import resolve_checkpoint
-    from cyclegan_edge.train.warm_start import start_from_checkpoint
-
-    if (model / MANIFEST).is_file():
-        raise ConfigError(f"{model} is an exported model, whose weights cannot be trained; name the run it came from.")
-    _, path = resolve_checkpoint(model)
-    if start := start_from_checkpoint(path):
-        if direction:
-            raise ConfigError(f"{path} says what its networks are; leave out --direction {direction}.")
-        return start
-    from cyclegan_edge.export.weights.trainable import start_from_weights  # safetensors: only when needed
-
-    return start_from_weights(path, direction)

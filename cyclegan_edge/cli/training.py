@@ -1,14 +1,17 @@
-"""What `train` and `demo` print of a run: its data, its progress, its end; and how a signal ends it."""
+"""What the commands that train share: the model they start from, what they print of a run, how a signal ends it."""
 
 import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from cyclegan_edge.cli.console import console, counting, print_some, warn
+from cyclegan_edge.contract import Direction
+from cyclegan_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +19,27 @@ if TYPE_CHECKING:
     from cyclegan_edge.train.distributed import ProcessGroup
     from cyclegan_edge.train.progress import Progress
     from cyclegan_edge.train.runs import OpenedData, Run
+    from cyclegan_edge.train.warm_start import WarmStart
 
 GRACE = 3.0  # seconds after the first signal in which others are taken for the same one
+
+
+def open_model(model: Path, direction: Direction | None) -> "WarmStart":
+    """What `--from` names: the last checkpoint of a run, a checkpoint, or anyone's weights of one generator."""
+    from cyclegan_edge.bundle import MANIFEST
+    from cyclegan_edge.train.runs import resolve_checkpoint
+    from cyclegan_edge.train.warm_start import start_from_checkpoint
+
+    if (model / MANIFEST).is_file():
+        raise ConfigError(f"{model} is an exported model, whose weights cannot be trained; name the run it came from.")
+    _, path = resolve_checkpoint(model)
+    if start := start_from_checkpoint(path):
+        if direction:
+            raise ConfigError(f"{path} says what its networks are; leave out --direction {direction}.")
+        return start
+    from cyclegan_edge.export.weights.trainable import start_from_weights  # safetensors: only when needed
+
+    return start_from_weights(path, direction)
 
 
 def show_training(run: "Run", group: "ProcessGroup | None" = None) -> dict[str, float]:

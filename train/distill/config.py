@@ -6,7 +6,7 @@ from typing import Literal
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.schema import to_mapping
-from cyclegan_edge.train.config import MAX_SIZE, OptimiserConfig, check_batch_and_seed
+from cyclegan_edge.train.config import MAX_SIZE, OptimiserConfig, Origin, check_batch_and_seed
 from cyclegan_edge.train.networks import GeneratorConfig
 from cyclegan_edge.train.schedule import ScheduleConfig
 
@@ -21,12 +21,16 @@ class DistillObjective:
     edges: float = 4.0  # L1 of their differences between neighbouring pixels
     features: float = 1.0  # L1 in a frozen ImageNet network
     gram: float = 1.0  # L1 of the Gram matrices there: texture, wherever it lies
-    adversarial: float = 0.1  # heads on those features, which tell the student's pictures from the teacher's
+    adversarial: float = 0.1  # heads on those features, which tell the student's pictures from others
+    spikes: float = 1.0  # what instance norm's outputs have beyond a bound: else it grows droplets
+    real: float = 0.0  # share of the steps in which the others are real ones of the domain, not the teacher's; 0..1
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "edges", "features", "gram", "adversarial"):
+        for name in ("pixels", "edges", "features", "gram", "adversarial", "spikes"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ConfigError(f"objective.{name} is {getattr(self, name)}, expected 0 or more.")
+        if not 0 <= self.real <= 1:
+            raise ConfigError(f"objective.real is {self.real}, expected a share, 0 to 1.")
         if not (self.pixels or self.edges or self.features or self.gram):
             raise ConfigError("objective has no term towards the teacher's pictures; set objective.pixels=4.")
 
@@ -64,6 +68,7 @@ class DistillConfig:
     seed: int = 0  # of the start, the order and the crops
     device: Literal["auto", "cuda", "cpu"] = "auto"  # auto: CUDA when there is one
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of convolutions. auto: bf16 where the device has it
+    origin: Origin | None = None  # the student that this one starts from; None: from random weights
 
     generator: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(kind="compact", blocks=8))
     objective: DistillObjective = field(default_factory=DistillObjective)

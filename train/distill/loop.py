@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from cyclegan_edge.train.checkpoint_files import check_unused, find_checkpoint
 from cyclegan_edge.train.data.crops import LUMA
 from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.distill.config import DistillConfig
+from cyclegan_edge.train.distill.kept import Pixels
 from cyclegan_edge.train.distill.state import DistillState, load_state, new_state, save_state
 from cyclegan_edge.train.distill.step import DistillStep, FeatureSpace, new_heads
-from cyclegan_edge.train.distill.teacher import Pixels, TaughtPictures
+from cyclegan_edge.train.distill.teacher import TaughtPictures
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.execution import Execution, ExecutionConfig, resolve
@@ -26,6 +28,7 @@ from cyclegan_edge.train.run_files import RunFiles
 from cyclegan_edge.train.run_writer import memory
 from cyclegan_edge.train.samples import arrange
 from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
+from cyclegan_edge.train.warm_start import WarmStart
 
 _SCALED_BY = 16  # of the teacher's pictures, whose deviation the features are divided by
 _SAMPLES = 4  # rows of a sample sheet
@@ -38,11 +41,12 @@ def choose_execution(config: DistillConfig, device: torch.device) -> Execution:
     return resolve(plain, device, size=config.size, batch=config.batch)
 
 
-def source_pictures(config: DistillConfig) -> list[Path]:
-    """The pictures that the teacher is to translate. Raises DataError without a folder of them."""
-    return list_images(
-        require_folder(Path(config.data), "trainA" if config.direction == "ab" else "trainB", config.domains)
-    )
+def pictures_of(config: DistillConfig, what: Literal["source", "real"]) -> list[Path]:
+    """Those that the teacher is to translate, or those of the domain that it translates into.
+
+    Raises DataError without a folder of them."""
+    folder = "trainA" if (config.direction == "ab") == (what == "source") else "trainB"
+    return list_images(require_folder(Path(config.data), folder, config.domains))
 
 
 def distill(
@@ -53,22 +57,29 @@ def distill(
     device: torch.device,
     channels: tuple[int, int] = (3, 3),
     resume: Path | None = None,
+    start: WarmStart | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
     """Teach the student, yielding after every step, and leave a checkpoint and a report at the end.
 
     channels   1 or 3, of the pictures that the teacher takes and gives: the student's are the same
 
-    `resume` is the checkpoint to go on from. When `stop` returns True after a step, that step is saved and the run
-    ends; continuing it later gives what an uninterrupted run would have given. Raises TrainError when the losses are
-    not finite or `run` holds checkpoints that a new run would replace, ConfigError where the ImageNet network is needed
-    and missing.
+    `resume` is the checkpoint to go on from, `start` the student that a new run begins with. When `stop` returns True
+    after a step, that step is saved and the run ends; continuing it later gives what an uninterrupted run would have
+    given. Raises TrainError when the losses are not finite or `run` holds checkpoints that a new run would replace,
+    ConfigError where the ImageNet network is needed and missing, or `start` is not the origin in `config`.
     """
     check_unused(run, resume)
     execution = choose_execution(config, device)
     space = _feature_space(taught, device, channels[1]) if config.objective.in_features else None
     heads = new_heads()
-    state = load_state(resume, config, device, heads) if resume else new_state(config, device, heads, channels)
+    if resume:
+        state = load_state(resume, config, device, heads)
+    else:
+        if config.origin != (start.origin if start else None):
+            raise ConfigError("The settings and `start` are of different students; pass origin=start.origin.")
+        weights = start.networks[f"generator_{config.direction}"] if start else None
+        state = new_state(config, device, heads, channels, weights)
     step = DistillStep(state, config.objective, execution, space)
     files = RunFiles(run, config, step=state.step)
     clock = Clock(state.seconds, config.batch, config.schedule, ProcessGroup())
@@ -81,7 +92,10 @@ def distill(
                 group["lr"] = rate
             pictures = taught.batch(config.seed, state.step, count=config.batch, crop=config.size)
             source, target = (_signal(one, count, device) for one, count in zip(pictures, channels, strict=True))
-            losses, _ = step(source, target)
+            share = config.objective.real if config.objective.adversarial else 0.0
+            others = taught.real_batch(config.seed, state.step, count=config.batch, crop=config.size, share=share)
+            real = None if others is None else _signal(others, channels[1], device)
+            losses, _ = step(source, target, real)
             speed, state.seconds = clock.tick()
             after = Position(state.step, per_epoch, state.seconds)
             last = is_over(config.schedule, after) or stop()

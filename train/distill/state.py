@@ -17,6 +17,7 @@ from cyclegan_edge.schema import from_mapping, to_mapping
 from cyclegan_edge.train.checkpoint_files import OptimiserState, load_optimiser, write_content
 from cyclegan_edge.train.distill.config import DistillConfig
 from cyclegan_edge.train.networks import init_weights, new_generator
+from cyclegan_edge.train.state import Weights
 from cyclegan_edge.train.torch_file import read_torch_file
 
 FORMAT = 1  # raised when an entry changes its meaning or goes away
@@ -65,15 +66,29 @@ class DistillContent(TypedDict):
 
 
 def new_state(
-    config: DistillConfig, device: torch.device, heads: nn.ModuleList, channels: tuple[int, int]
+    config: DistillConfig,
+    device: torch.device,
+    heads: nn.ModuleList,
+    channels: tuple[int, int],
+    weights: Weights | None = None,
 ) -> DistillState:
-    """A fresh student and fresh heads, decided by `config.seed`. `channels`: of the pictures, in and out."""
+    """A fresh student and fresh heads, decided by `config.seed`. `channels`: of the pictures, in and out.
+
+    `weights` are those of a student that does not start fresh. Raises CheckpointError when they do not fit."""
     random = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):  # torch's own initial weights are overwritten, and cost no random numbers
         student = new_generator(config.generator, *channels)
     for network in (student, heads):
         init_weights(network, random, "xavier", 1.0)
         network.to(device)
+    if weights is not None:
+        try:
+            student.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"The student to start from has other weights than these settings ask for ({first_line(error)}); leave "
+                f"out the settings of the generator."
+            ) from error
     settings = config.optimiser
     average = copy.deepcopy(student).requires_grad_(False)
     optimiser = torch.optim.Adam(

@@ -5,9 +5,13 @@ edges        |ds - dt|, d the differences between neighbouring pixels: no blur, 
 features     |F(s) - F(t)| in the four maps of an ImageNet network, each channel scaled by its deviation
 gram         |G(s) - G(t)|, G the Gram matrices of those maps (Gatys et al. 2016)
 adversarial  hinge loss of a small head on each map (Sauer et al. 2021, arXiv:2111.01007): it tells the student's
-             pictures from the teacher's, in the features that are there already, so it costs next to nothing
+             pictures from the teacher's, in the features that are there already, so it costs next to nothing; or from
+             real ones of the domain
+spikes       max(0, |v| - 6)^2 of every value v that an instance norm gives. A network can set the scale of a whole map
+             by a spike at one place, which is a black droplet in the picture (Karras et al. 2020, arXiv:1912.04958,
+             section 2) and costs half precision and 8 bits their accuracy
 
-source, taught, made   (N, C, S, S) in -1..1: a picture, the teacher's translation, the student's
+source, taught, made, real   (N, C, S, S) in -1..1: a picture, the teacher's translation, the student's; another picture
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,12 +25,14 @@ from cyclegan_edge.train.distill.config import DistillObjective
 from cyclegan_edge.train.distill.state import DistillState
 from cyclegan_edge.train.execution import Execution
 from cyclegan_edge.train.imagenet import EfficientNetLite
+from cyclegan_edge.train.networks import InstanceNorm
 
 MAX_GRADIENT = 20.0  # norm that the student's gradient is clipped to: the first steps are steep
 
 _CHANNELS = (16, 24, 40, 112)  # of the maps of EfficientNet-Lite0
 _HEAD = 64  # channels inside a head
 _LITTLE = 1e-3  # added to a deviation
+_CAP = 6.0  # deviations: a map of natural features has few values beyond
 _FIRST_ALONE, _RISE = 300, 300  # steps without the adversarial term, and steps in which it rises to its weight
 
 
@@ -38,6 +44,7 @@ class DistillLosses(NamedTuple):
     features: Tensor
     gram: Tensor
     adversarial: Tensor
+    spikes: Tensor
     heads: Tensor  # what the heads minimise
 
 
@@ -87,48 +94,66 @@ class DistillStep:
         self.state = state
         self._objective, self._execution, self._space = objective, execution, space
         self._device = next(state.student.parameters()).device
+        self._spikes: list[Tensor] = []  # of each norm, for the pictures of this step
+        for norm in state.student.modules():
+            if objective.spikes and isinstance(norm, InstanceNorm):
+                norm.register_forward_hook(self._look_for_spikes)
 
-    def __call__(self, source: Tensor, taught: Tensor) -> tuple[DistillLosses, Tensor]:
-        """The losses, and what the student made, without gradient."""
+    def __call__(self, source: Tensor, taught: Tensor, real: Tensor | None = None) -> tuple[DistillLosses, Tensor]:
+        """The losses, and what the student made, without gradient.
+
+        The heads compare with `real`, where it is given, instead of the teacher's pictures."""
         state, objective = self.state, self._objective
         state.heads.requires_grad_(False)  # the student needs their gradient towards its pictures only
+        self._spikes.clear()
         with self._execution.autocast(self._device):
             made = state.student(source).float()
             if self._space is None:
                 made_maps = taught_maps = list[Tensor]()
             else:
                 made_maps = self._space(made)
-                with torch.no_grad():
-                    taught_maps = self._space(taught)
+                taught_maps = self._maps(taught)
             score = _sum((-head(values).float().mean() for head, values in self._judged(made_maps)), self._device)
         pixels = _l1(made, taught) + _l1(functional.avg_pool2d(made, 4), functional.avg_pool2d(taught, 4))
         edges = _sum(map(_l1, _edges(made), _edges(taught)), self._device)
         features = _sum(map(_l1, made_maps, taught_maps), self._device)
         gram = _sum(map(_l1, map(_gram, made_maps), map(_gram, taught_maps)), self._device)
+        spikes = _sum(self._spikes, self._device)
         rise = min(1.0, max(0.0, (state.step - _FIRST_ALONE) / _RISE))
         total = objective.pixels * pixels + objective.edges * edges + objective.features * features
-        total = total + objective.gram * gram + rise * objective.adversarial * score
+        total = total + objective.gram * gram + rise * objective.adversarial * score + objective.spikes * spikes
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(state.student.parameters(), MAX_GRADIENT)
         state.optimiser.step()
 
-        loss_of_heads = self._teach_heads([values.detach() for values in made_maps], taught_maps)
+        loss_of_heads = self._teach_heads([values.detach() for values in made_maps], self._maps(real) or taught_maps)
         state.follow()
-        losses = (pixels, edges, features, gram, score, loss_of_heads)
+        losses = (pixels, edges, features, gram, score, spikes, loss_of_heads)
         return DistillLosses(*(loss.detach().float() for loss in losses)), made.detach()
+
+    def _look_for_spikes(self, _norm: nn.Module, _given: object, values: Tensor) -> None:
+        values = values.to(torch.float32, copy=True)  # the ReLU that follows overwrites them
+        self._spikes.append((values.abs() - _CAP).relu().square().mean())
+
+    def _maps(self, pictures: Tensor | None) -> list[Tensor]:
+        """Without gradient; none of no pictures."""
+        if pictures is None or self._space is None:
+            return []
+        with torch.no_grad(), self._execution.autocast(self._device):
+            return self._space(pictures)  # type: ignore[no-any-return]
 
     def _judged(self, maps: Sequence[Tensor]) -> Iterable[tuple[nn.Module, Tensor]]:
         return zip(self.state.heads if self._objective.adversarial else (), maps, strict=False)
 
-    def _teach_heads(self, made: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+    def _teach_heads(self, made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         if not (self._objective.adversarial and made):
             return torch.zeros((), device=self._device)
         self.state.heads.requires_grad_(True)
         with self._execution.autocast(self._device):
             losses = (
-                functional.relu(1.0 - head(real).float()).mean() + functional.relu(1.0 + head(fake).float()).mean()
-                for head, real, fake in zip(self.state.heads, taught, made, strict=True)
+                functional.relu(1.0 - head(good).float()).mean() + functional.relu(1.0 + head(fake).float()).mean()
+                for head, good, fake in zip(self.state.heads, real, made, strict=True)
             )
             loss = _sum(losses, self._device)
         self.state.heads_optimiser.zero_grad(set_to_none=True)
