@@ -18,20 +18,21 @@ class DistillObjective:
     """Weights of what the student minimises, see step.py; 0 leaves a term out."""
 
     pixels: float = 4.0  # L1 of the pictures, and of both at a quarter of the size
+    colours: float = 60.0  # squared difference at a sixteenth of the size: no patch of another colour
     edges: float = 4.0  # L1 of their differences between neighbouring pixels
     features: float = 1.0  # L1 in a frozen ImageNet network
     gram: float = 1.0  # L1 of the Gram matrices there: texture, wherever it lies
     adversarial: float = 0.1  # heads on those features, which tell the student's pictures from others
-    spikes: float = 1.0  # what instance norm's outputs have beyond a bound: else it grows droplets
+    spikes: float = 2.0  # energy that gathers at single places inside the student, which become droplets
     real: float = 0.0  # share of the steps in which the others are real ones of the domain, not the teacher's; 0..1
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "edges", "features", "gram", "adversarial", "spikes"):
+        for name in ("pixels", "colours", "edges", "features", "gram", "adversarial", "spikes"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ConfigError(f"objective.{name} is {getattr(self, name)}, expected 0 or more.")
         if not 0 <= self.real <= 1:
             raise ConfigError(f"objective.real is {self.real}, expected a share, 0 to 1.")
-        if not (self.pixels or self.edges or self.features or self.gram):
+        if not (self.pixels or self.colours or self.edges or self.features or self.gram):
             raise ConfigError("objective has no term towards the teacher's pictures; set objective.pixels=4.")
 
     @property

@@ -1,15 +1,16 @@
 """What a student minimises, and one step of it.
 
 pixels       |s - t| + |s - t| of both at a quarter of the size
+colours      (s - t)^2 of both at a sixteenth of the size: the student may choose where stripes lie, not a black patch
 edges        |ds - dt|, d the differences between neighbouring pixels: no blur, no grain
 features     |F(s) - F(t)| in the four maps of an ImageNet network, each channel scaled by its deviation
 gram         |G(s) - G(t)|, G the Gram matrices of those maps (Gatys et al. 2016)
 adversarial  hinge loss of a small head on each map (Sauer et al. 2021, arXiv:2111.01007): it tells the student's
              pictures from the teacher's, in the features that are there already, so it costs next to nothing; or from
              real ones of the domain
-spikes       max(0, |v| - 6)^2 of every value v that an instance norm gives. A network can set the scale of a whole map
-             by a spike at one place, which is a black droplet in the picture (Karras et al. 2020, arXiv:1912.04958,
-             section 2) and costs half precision and 8 bits their accuracy
+spikes       max(0, e - 6), e the mean square over the channels of what an instance norm gives, 1 in the mean over the
+             places. A network can set the scale of a whole map by one bright place, which becomes a black droplet in
+             the picture (Karras et al. 2020, arXiv:1912.04958, section 2) and costs 8 bits their accuracy
 
 source, taught, made, real   (N, C, S, S) in -1..1: a picture, the teacher's translation, the student's; another picture
 """
@@ -32,7 +33,7 @@ MAX_GRADIENT = 20.0  # norm that the student's gradient is clipped to: the first
 _CHANNELS = (16, 24, 40, 112)  # of the maps of EfficientNet-Lite0
 _HEAD = 64  # channels inside a head
 _LITTLE = 1e-3  # added to a deviation
-_CAP = 6.0  # deviations: a map of natural features has few values beyond
+_CAP = 6.0  # times the mean: maps of natural features have few such places
 _FIRST_ALONE, _RISE = 300, 300  # steps without the adversarial term, and steps in which it rises to its weight
 
 
@@ -40,6 +41,7 @@ class DistillLosses(NamedTuple):
     """Of one step: 0-d float32, unweighted, on the device; 0 for a term that is left out."""
 
     pixels: Tensor
+    colours: Tensor
     edges: Tensor
     features: Tensor
     gram: Tensor
@@ -115,12 +117,18 @@ class DistillStep:
                 taught_maps = self._maps(taught)
             score = _sum((-head(values).float().mean() for head, values in self._judged(made_maps)), self._device)
         pixels = _l1(made, taught) + _l1(functional.avg_pool2d(made, 4), functional.avg_pool2d(taught, 4))
+        colours = functional.mse_loss(functional.avg_pool2d(made, 16), functional.avg_pool2d(taught, 16))
         edges = _sum(map(_l1, _edges(made), _edges(taught)), self._device)
         features = _sum(map(_l1, made_maps, taught_maps), self._device)
         gram = _sum(map(_l1, map(_gram, made_maps), map(_gram, taught_maps)), self._device)
         spikes = _sum(self._spikes, self._device)
         rise = min(1.0, max(0.0, (state.step - _FIRST_ALONE) / _RISE))
-        total = objective.pixels * pixels + objective.edges * edges + objective.features * features
+        total = (
+            objective.pixels * pixels
+            + objective.colours * colours
+            + objective.edges * edges
+            + objective.features * features
+        )
         total = total + objective.gram * gram + rise * objective.adversarial * score + objective.spikes * spikes
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -129,12 +137,12 @@ class DistillStep:
 
         loss_of_heads = self._teach_heads([values.detach() for values in made_maps], self._maps(real) or taught_maps)
         state.follow()
-        losses = (pixels, edges, features, gram, score, spikes, loss_of_heads)
+        losses = (pixels, colours, edges, features, gram, score, spikes, loss_of_heads)
         return DistillLosses(*(loss.detach().float() for loss in losses)), made.detach()
 
     def _look_for_spikes(self, _norm: nn.Module, _given: object, values: Tensor) -> None:
         values = values.to(torch.float32, copy=True)  # the ReLU that follows overwrites them
-        self._spikes.append((values.abs() - _CAP).relu().square().mean())
+        self._spikes.append((values.square().mean(1) - _CAP).relu().mean())
 
     def _maps(self, pictures: Tensor | None) -> list[Tensor]:
         """Without gradient; none of no pictures."""
