@@ -1,12 +1,14 @@
-"""Small generators: how good they are against how fast they are. Writes small.md and its pictures.
+"""Small generators: how good they are against how fast they are. Writes small.md and its plot.
 
     python benchmarks/small.py TEACHER DATA [--tier 80x9 --tier 48x8] [--minutes 4] [--batch 16] [--work small]
     python benchmarks/small.py TEACHER DATA --student "64x8=runs/horse2zebra-small"    # one that is there already
+    ... --shapes shapes.json    # what to choose from, by `cyclegan-edge bench engines --shapes --json shapes.json`
 
-Each tier is distilled for so many minutes, exported, run by every engine in turns, and measured on the test pictures of
-DATA by KID and the Frechet distance in EfficientNet-Lite2's features; so are the teacher and the pictures as they are.
-The report is written after each tier, so a lease that ends loses the last one alone. Two tiers of four minutes fit into
-ten on a GPU; there the engines of the host's CPU are what is timed, unless TensorRT is installed.
+Each tier is distilled for so many minutes, exported, run by every engine in turns, and measured on the test pictures
+of DATA by KID and the Frechet distance in EfficientNet-Lite2's features; so are the teacher and the pictures as they
+are. The contact sheet, which shows pictures of DATA, stays in the folder of the runs. The report is written after
+each tier, so a lease that ends loses the last one alone. Two tiers of four minutes fit into ten on a GPU; there the
+engines of the host's CPU are what is timed, unless TensorRT is installed.
 """
 
 import argparse
@@ -27,8 +29,10 @@ from cyclegan_edge.backends.measured import Row, read_report
 from cyclegan_edge.contract import Picture
 from cyclegan_edge.files import atomic_file, write_file
 from cyclegan_edge.images import write_image
+from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.evaluate.features import ReferenceFeatures, open_network
 from cyclegan_edge.train.evaluate.quality import PictureSets, find_sets, reference_of
+from cyclegan_edge.train.torch_file import read_torch_file
 from cyclegan_edge.translator import Translator
 
 FEATURES = "efficientnet-lite2"
@@ -60,6 +64,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="at most so many test pictures")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=20, help="turns of each engine")
+    parser.add_argument("--shapes", type=Path, help="what `bench engines --shapes` found here")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the distillation")
     parser.add_argument("--work", type=Path, default=Path("small"), help="folder of the runs and bundles")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the report")
@@ -88,15 +93,15 @@ def main() -> None:
     _run(options.work, "export", str(teacher), "--name", "teacher", "--pictures", str(sets.source))
     add("teacher", Path("models/teacher"))
     for name, _, run in (student.partition("=") for student in options.student):
-        _run(options.work, "export", str(Path(run).resolve()), "--name", name, "--pictures", str(sets.source))
-        add(name, Path("models") / name)
+        _export(options.work, Path(run).resolve(), name, sets)
+        add(name, Path("models") / name, _minutes_of(Path(run)))
     for tier in options.tier or ([] if options.student else ["80x9", "48x8"]):
         width, blocks = tier.split("x")
         settings = [f"generator.width={width}", f"generator.blocks={blocks}", *options.set]
         sizes = "--minutes", str(options.minutes), "--size", str(options.size), "--batch", str(options.batch)
         chosen = (f"--set={one}" for one in settings)
         _run(options.work, "distill", str(teacher), str(data), "--name", tier, *sizes, *chosen)
-        _run(options.work, "export", f"runs/{tier}", "--name", tier, "--pictures", str(sets.source))
+        _export(options.work, Path("runs", tier), tier, sets)
         add(tier, Path("models") / tier, options.minutes)
 
 
@@ -105,6 +110,17 @@ def _judged(
 ) -> Measured:
     distance = reference.distance_to(pictures)
     return Measured(name, 1000 * distance.kid, 1000 * distance.kid_deviation, distance.fid, row, minutes)
+
+
+def _export(work: Path, run: Path, name: str, sets: PictureSets) -> None:
+    eight_bits = "--int8", "--calibrate", str(sets.source)
+    _run(work, "export", str(run), "--name", name, "--pictures", str(sets.source), *eight_bits)
+
+
+def _minutes_of(run: Path) -> float:
+    checkpoint = find_checkpoint(run)
+    content = read_torch_file(checkpoint) if checkpoint else {}
+    return float(content["seconds"]) / 60 if isinstance(content, dict) and "seconds" in content else 0.0
 
 
 def _run(work: Path, *arguments: str) -> None:
@@ -124,7 +140,7 @@ def _write(
     options: argparse.Namespace,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    write_image(out / "small-sheet.jpg", np.vstack([np.hstack(row) for row in columns.values()]))
+    write_image(options.work / "sheet.png", np.vstack([np.hstack(row) for row in columns.values()]))
     write_file(out / "small.json", json.dumps([asdict(one) for one in found], indent=1) + "\n")
     _plot(out / "small.png", found)
     rows = [
@@ -134,7 +150,7 @@ def _write(
             f"{one.frechet:.1f}",
             f"{one.row.median_ms:.1f} / {one.row.p95_ms:.1f}" if one.row else "",
             f"{one.row.engine} {one.row.precision}" if one.row else "",
-            f"{one.minutes:g}" if one.minutes else "",
+            f"{one.minutes:.0f}" if one.minutes else "",
         )
         for one in found
     ]
@@ -147,10 +163,6 @@ def _write(
 
 ![KID against milliseconds](small.png)
 
-![Pictures, teacher, students](small-sheet.jpg)
-
-*From above: {", ".join(columns)}.*
-
 KID (torch-fidelity's, subsets of the smaller set) and the Frechet distance in the features of {FEATURES}, of
 {len(sets.sources)} test pictures against {len(sets.targets)} real ones of the other domain at {sets.size} px; figures
 in these features compare with each other alone. Students were distilled at batch {options.batch}. Times are of the
@@ -158,9 +170,56 @@ fastest engine within its bounds, one picture at a time, uint8 in and out, engin
 {where}; {versions("torch")}. {PUBLISHED[0]} had {PUBLISHED[2]} on the test pictures of
 horse2zebra in the same features, at {PUBLISHED[1]:g} ms on two cores of another machine.
 
+{_engines(options, [one.name for one in found if one.row])}
+{_shapes(options.shapes)}
 Made by `python benchmarks/small.py TEACHER DATA`.
 """,
     )
+
+
+def _engines(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """The table of every engine, for each generator that was run."""
+    parts = ["## Engines, ms\n"]
+    for name in names:
+        (model,) = read_report(options.work / f"{name}.json").models
+        rows = [
+            (row.engine, row.precision, f"{row.median_ms:.1f}", f"{row.p95_ms:.1f}", f"{row.per_second:.1f}",
+             str(row.memory_mb), f"{row.file_bytes / 1e6:.1f}", f"{row.psnr_db:.1f}", row.out_of_bounds)
+            for row in model.rows
+        ]  # fmt: skip
+        head = (
+            "engine",
+            "",
+            "median",
+            "p95",
+            "pictures/s",
+            "memory, MB",
+            "file, MB",
+            "PSNR to float32, dB",
+            "out of bounds",
+        )
+        parts.append(f"### {name}: {model.architecture}\n\n{table(head, rows)}\n")
+    return "\n".join(parts)
+
+
+def _shapes(path: Path | None) -> str:
+    """The shapes that there are, by what the fastest engine takes."""
+    if path is None:
+        return ""
+    report = read_report(path)
+    rows = [
+        (model.architecture.removeprefix("compact "), f"{model.graph_bytes / 4e6:.2f}",
+         f"{model.fastest.median_ms:.1f}", f"{model.fastest.engine} {model.fastest.precision}")
+        for model in report.models if model.fastest
+    ]  # fmt: skip
+    head = "width x blocks", "million weights", "ms, fastest engine", "which"
+    return f"""## The shapes to choose from
+
+Random weights, which cost what trained ones cost; {report.size} px, {report.threads} threads, {report.date}. No int8:
+only trained weights meet its bound.
+
+{table(head, rows)}
+"""
 
 
 def _plot(path: Path, found: Sequence[Measured]) -> None:
