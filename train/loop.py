@@ -16,10 +16,10 @@ from cyclegan_edge.train.data.loader import PairBatch, batches
 from cyclegan_edge.train.data.pairs import Pairs
 from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.execution import Execution, allow_tf32, resolve
-from cyclegan_edge.train.progress import Clock, Progress, seconds_left
+from cyclegan_edge.train.progress import Clock, Progress, progress_at
 from cyclegan_edge.train.run_writer import RunWriter, gradient_norms, memory
 from cyclegan_edge.train.runs import hold
-from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
+from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor
 from cyclegan_edge.train.state import TrainState, new_state
 from cyclegan_edge.train.step import Losses, Pictures, Step
 from cyclegan_edge.train.warm_start import WarmStart
@@ -143,16 +143,15 @@ def _train(
             sample = checkpoint = None
             if writer:
                 sample, checkpoint = _write_due(writer, config, state, pictures, warnings, last=last)
-            yield Progress(
-                step=state.step,
-                total=config.schedule.total_steps(steps_per_epoch),
-                share=share_done(config.schedule, after),
-                pairs_per_second=pairs_per_second,
-                seconds_left=seconds_left(config.schedule, after, config.batch / pairs_per_second),
+            yield progress_at(
+                after,
+                config.schedule,
+                per_second=pairs_per_second,
+                batch=config.batch,
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
-                warnings=tuple(warnings),
+                warnings=warnings,
             )
             if last:
                 break

@@ -1,11 +1,12 @@
 """How far a run has come, and its clock; the same for whatever is trained."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan_edge.train.distributed import ProcessGroup
-from cyclegan_edge.train.schedule import Position, ScheduleConfig
+from cyclegan_edge.train.schedule import Position, ScheduleConfig, share_done
 
 _SMOOTHING = 20  # steps that pairs per second are averaged over
 
@@ -45,7 +46,32 @@ class Clock:
         return per_second, self._group.broadcast(seconds) if self._shared else seconds
 
 
-def seconds_left(schedule: ScheduleConfig, at: Position, seconds_per_step: float) -> float:
+def progress_at(
+    at: Position,
+    schedule: ScheduleConfig,
+    *,
+    per_second: float,
+    batch: int,
+    losses: dict[str, float] | None,
+    sample: Path | None,
+    checkpoint: Path | None,
+    warnings: Iterable[str],
+) -> Progress:
+    """What there is to say after the step that led to `at`, at a speed in pairs, or pictures, per second."""
+    return Progress(
+        step=at.step,
+        total=schedule.total_steps(at.steps_per_epoch),
+        share=share_done(schedule, at),
+        pairs_per_second=per_second,
+        seconds_left=_seconds_left(schedule, at, batch / per_second),
+        losses=losses,
+        sample=sample,
+        checkpoint=checkpoint,
+        warnings=tuple(warnings),
+    )
+
+
+def _seconds_left(schedule: ScheduleConfig, at: Position, seconds_per_step: float) -> float:
     """Until the end of the run."""
     total = schedule.total_steps(at.steps_per_epoch)
     if total is None:

@@ -23,11 +23,11 @@ from cyclegan_edge.train.distributed import ProcessGroup
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.execution import Execution, ExecutionConfig, resolve
 from cyclegan_edge.train.imagenet import efficientnet
-from cyclegan_edge.train.progress import Clock, Progress, seconds_left
+from cyclegan_edge.train.progress import Clock, Progress, progress_at
 from cyclegan_edge.train.run_files import RunFiles
 from cyclegan_edge.train.run_writer import memory
 from cyclegan_edge.train.samples import arrange
-from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor, share_done
+from cyclegan_edge.train.schedule import Position, is_over, learning_rate_factor
 from cyclegan_edge.train.warm_start import WarmStart
 
 _SCALED_BY = 16  # of the teacher's pictures, whose deviation the features are divided by
@@ -113,16 +113,15 @@ def distill(
                 checkpoint = save_state(run, config, state, channels)
             if last:
                 files.report()
-            yield Progress(
-                step=state.step,
-                total=config.schedule.total_steps(per_epoch),
-                share=share_done(config.schedule, after),
-                pairs_per_second=speed,
-                seconds_left=seconds_left(config.schedule, after, config.batch / speed),
+            yield progress_at(
+                after,
+                config.schedule,
+                per_second=speed,
+                batch=config.batch,
                 losses=logged,
                 sample=sample,
                 checkpoint=checkpoint,
-                warnings=tuple(files.refused()),
+                warnings=files.refused(),
             )
             if last:
                 break
