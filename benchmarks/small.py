@@ -231,13 +231,17 @@ def _plot(path: Path, found: Sequence[Measured]) -> None:
             axes.annotate(one.name, (0.01, one.kid), xycoords=("axes fraction", "data"), va="bottom", color="grey")
         else:
             axes.plot(one.row.median_ms, one.kid, "o")
-            axes.annotate(one.name, (one.row.median_ms, one.kid), xytext=(5, 5), textcoords="offset points")
+            axes.annotate(
+                one.name, (one.row.median_ms, one.kid), xytext=(0, 6), textcoords="offset points", ha="center"
+            )
     name, milliseconds, kid = PUBLISHED
     axes.plot(milliseconds, kid, "x", color="grey")
-    axes.annotate(name, (milliseconds, kid), xytext=(5, -12), textcoords="offset points", color="grey")
+    axes.annotate(name, (milliseconds, kid), xytext=(0, 8), textcoords="offset points", color="grey", ha="center")
     axes.set(
         xscale="log", xlabel="ms a picture, fastest engine", ylabel="KID x 1000, smaller is better", ylim=(0, None)
     )
+    axes.set_xlim(axes.get_xlim()[0] / 1.3, axes.get_xlim()[1] * 1.3)
+    axes.xaxis.set_major_formatter("{x:g}")
     with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
 
