@@ -34,6 +34,7 @@ from cyclegan_edge.schema import from_mapping
 
 MANIFEST = "manifest.json"
 MODELS = Path("models")  # where exported models are written and looked for
+INCLUDED = Path(__file__).with_name("models")  # those that come with the package
 SCHEMA = 3  # raised when a field changes its meaning or goes away
 
 FormatName = Literal["onnx", "tensorrt", "tensorrt-rtx", "ncnn"]
@@ -212,9 +213,18 @@ class Bundle:
         return path
 
 
+def included_bundle(model: str | Path) -> Path | None:
+    """The folder of the model of this name that comes with the package; None where there is another of its path."""
+    name = Path(model)
+    folder = INCLUDED / name
+    return folder if len(name.parts) == 1 and not name.exists() and (folder / MANIFEST).is_file() else None
+
+
 def read_bundle(folder: str | Path) -> Bundle:
-    """Read and check `folder/manifest.json`. Raises BundleError with what is wrong; no other file is opened yet."""
-    folder = Path(folder)
+    """Read and check the manifest of `folder`, or of the model of this name that comes with the package.
+
+    Raises BundleError with what is wrong; no other file is opened yet."""
+    folder = included_bundle(folder) or Path(folder)
     try:
         finish_commit(folder)
     except OSError as error:
@@ -303,8 +313,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def newest_bundle(models: Path = MODELS) -> Path:
-    """The folder in `models` that was exported last. Raises BundleError when there is none."""
-    found = newest(models, MANIFEST)
+    """The folder in `models` that was exported last; where there is none, one that comes with the package.
+
+    Raises BundleError without either."""
+    found = newest(models, MANIFEST) or newest(INCLUDED, MANIFEST)
     if found is None:
         raise BundleError(
             f"There is no exported model in {models}; make one with `cyclegan-edge export`, or name its folder."

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from cyclegan_edge.bundle import MANIFEST, Part, Reference, newest_bundle, read_bundle, write_manifest
+from cyclegan_edge.bundle import (
+    INCLUDED,
+    MANIFEST,
+    Part,
+    Reference,
+    included_bundle,
+    newest_bundle,
+    read_bundle,
+    write_manifest,
+)
 from cyclegan_edge.errors import BundleError
 
 OUTSIDE = {"file": "../1.png", "sha256": ""}
@@ -237,6 +246,41 @@ def test_the_newest_bundle_is_the_one_exported_last(tiny_bundle: Path) -> None:
     assert newest_bundle(models) == tiny_bundle
 
 
-def test_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
+def test_without_an_exported_one_it_is_the_one_that_comes_with_the_package(tmp_path: Path) -> None:
+    assert newest_bundle(tmp_path) == INCLUDED / "landscapes"
+
+
+def test_a_model_of_the_package_is_opened_by_its_name_unless_there_is_a_folder_of_that_name(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_bundle.parent)
+
+    assert read_bundle("landscapes").folder == INCLUDED / "landscapes"
+    assert included_bundle("nothing") is included_bundle("../models") is included_bundle("") is None
+    tiny_bundle.rename("landscapes")
+    assert included_bundle("landscapes") is None
+    assert read_bundle("landscapes").manifest.name == "negative"
+
+
+def test_what_comes_with_the_package_is_whole_and_light() -> None:
+    bundle = read_bundle("landscapes")
+
+    assert {part.file for part in bundle.manifest.files()} | {MANIFEST, "README.md"} == {
+        path.name for path in bundle.folder.iterdir()
+    }
+    assert all(bundle.checked(part).is_file() for part in bundle.manifest.files())
+    assert sum(path.stat().st_size for path in bundle.folder.iterdir()) < 1_500_000
+
+
+@pytest.mark.parametrize("name", ["horse2zebra-middle", "horse2zebra-small"])
+def test_the_trained_models_of_the_repository_are_whole(name: str) -> None:
+    bundle = read_bundle(Path(__file__).parents[1] / "models/trained" / name)
+
+    assert all(bundle.checked(part).is_file() for part in bundle.manifest.files())
+    assert {artifact.precision for artifact in bundle.manifest.artifacts} == {"fp32", "fp16", "int8"}
+
+
+def test_no_bundle_at_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclegan_edge.bundle.INCLUDED", tmp_path)
     with pytest.raises(BundleError, match="There is no exported model in"):
         newest_bundle(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_edge.bundle import read_bundle
+from cyclegan_edge.bundle import INCLUDED, read_bundle
 from cyclegan_edge.cli import app
 from cyclegan_edge.errors import ConfigError
 from cyclegan_edge.export.config import ExportConfig
@@ -66,3 +66,16 @@ def test_a_bundle_has_no_weights_to_write_a_graph_from(option: str, exported: Pa
 def test_a_size_that_is_none_is_refused_with_one_that_is(tiny_checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"fixed is 'big', expected WIDTHxHEIGHT in pixels; try 640x480\."):
         CliRunner().invoke(app, ["export", str(tiny_checkpoint), "--fixed", "big"], catch_exceptions=False)
+
+
+def test_the_model_that_comes_with_the_package_is_copied_to_where_it_can_be_extended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    first = CliRunner().invoke(app, ["export", "landscapes"], catch_exceptions=False)
+    again = CliRunner().invoke(app, ["export", "landscapes"], catch_exceptions=False)
+
+    assert "it is copied to models/landscapes" in first.output
+    assert "copied" not in again.output
+    assert read_bundle("models/landscapes").manifest == read_bundle(INCLUDED / "landscapes").manifest

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from cyclegan_edge.cli import app
 from cyclegan_edge.contract import Translate
-from cyclegan_edge.errors import BundleError, ConfigError, EngineError, SinkError, SourceError
+from cyclegan_edge.errors import ConfigError, EngineError, SinkError, SourceError
 from cyclegan_edge.images import write_image
 from cyclegan_edge.video import sources
 from cyclegan_edge.video.frames import BgrPicture, Frame
@@ -53,6 +53,17 @@ def test_it_takes_the_newest_model_and_says_what_it_does(folder: Path) -> None:
     assert "capture to show" in result.output
     assert "5 frames in" in result.output
     assert "Next: cyclegan-edge webcam models/negative" in result.output
+
+
+def test_without_a_model_it_takes_the_one_that_comes_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = run("--source", "synthetic", "--headless", "--frames", "2", "--engine", "onnxruntime")
+
+    assert result.exit_code == 0, result.output
+    assert "Model   landscapes, which comes with the package" in result.output
 
 
 def test_a_recording_of_synthetic_holds_every_frame_side_by_side(folder: Path, tiny_translated: Translate) -> None:
@@ -151,15 +162,6 @@ def test_a_signal_or_two_at_once_finish_the_recording_and_end_within_seconds(
     assert "capture to show" in said
     assert "Traceback" not in said
     assert len(pictures(folder / "clip.mp4")) > 0
-
-
-def test_no_model_is_an_error_with_the_command_that_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    result = run("--source", "synthetic", "--headless")
-
-    assert isinstance(result.exception, BundleError)
-    assert "make one with `cyclegan-edge export`" in str(result.exception)
 
 
 def test_a_wrong_camera_size_is_an_error_with_a_right_one(folder: Path) -> None:

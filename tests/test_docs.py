@@ -15,7 +15,11 @@ import cyclegan_edge
 from cyclegan_edge.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "models/trained/README.md")),
+    *(ROOT / "cyclegan_edge/models").glob("*/README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 OURS = re.compile(r"(?:\S*/)?cyclegan-edge|\S*python3? -m cyclegan_edge|torchrun .*-m cyclegan_edge")
 COMMAND: Any = typer.main.get_command(app)  # of click, or of the copy that newer versions of typer bring
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -16,7 +16,9 @@ from cyclegan_edge.contract import MIN_SIDE, Translate
 from cyclegan_edge.errors import BundleError, ConfigError, EngineError, ImageError
 from cyclegan_edge.files import sha256
 from cyclegan_edge.geometry import fitted_shape
+from cyclegan_edge.metrics import psnr, ssim
 from cyclegan_edge.preprocess import resize
+from cyclegan_edge.scenes import render
 
 FITS: list[Fit] = ["aspect", "stretch", "native"]
 SHAPES = [(1, 1), (3, 5), (7, 300), (64, 64), (101, 64), (480, 640)]
@@ -336,3 +338,17 @@ def test_eight_threads_share_a_translator(engine: EngineName, tiny_bundle: Path,
 
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_model_that_comes_with_the_package_brings_summer_nearer_to_its_winter() -> None:
+    translator = Translator.load("landscapes", engine="onnxruntime")
+    worlds = 3, 14, 15  # none that it was trained on
+    summers = [render(world, "summer", size=(360, 640)) for world in worlds]
+    winters = [render(world, "winter", size=(360, 640)) for world in worlds]
+
+    translated = [translator(summer) for summer in summers]
+
+    for metric in (psnr, ssim):
+        before = np.mean([metric(summer, winter) for summer, winter in zip(summers, winters, strict=True)])
+        after = np.mean([metric(made, winter) for made, winter in zip(translated, winters, strict=True)])
+        assert after > before

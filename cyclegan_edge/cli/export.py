@@ -94,7 +94,7 @@ def export(
     On a device without torch, copy the bundle there and name it as SOURCE: only the engine is built.
     """
     from cyclegan_edge.backends.tensorrt.build import EngineOptions
-    from cyclegan_edge.bundle import MANIFEST, read_bundle
+    from cyclegan_edge.bundle import MANIFEST, included_bundle, read_bundle
     from cyclegan_edge.export.config import ExportConfig
     from cyclegan_edge.export.formats.tensorrt import EngineRequest
 
@@ -118,6 +118,8 @@ def export(
         pictures=pictures,
         compare=compare,
     )
+    if source is not None and (included := included_bundle(source)):
+        source = _copied(included, name)
     with verdict_table() as on_verdict:
         if source is not None and (source / MANIFEST).is_file():
             folder, half = extend_bundle(source, config, on_verdict), True
@@ -154,6 +156,21 @@ def export_run(source: Path | None, name: str | None, config: "ExportConfig", on
         on_verdict=on_verdict,
     )
     console.print(f"The bundle is [bold]{escape(str(folder))}[/bold].")
+    return folder
+
+
+def _copied(included: Path, name: str | None) -> Path:
+    """The model that comes with the package, where it can be extended: models/NAME."""
+    import shutil
+
+    from cyclegan_edge.bundle import MANIFEST, MODELS
+    from cyclegan_edge.commit import atomic_folder
+
+    folder = MODELS / (name or included.name)
+    if not (folder / MANIFEST).is_file():
+        console.print(f"{included.name} comes with the package; it is copied to {folder}.", markup=False)
+        with atomic_folder(folder) as stage:
+            shutil.copytree(included, stage, dirs_exist_ok=True)
     return folder
 
 

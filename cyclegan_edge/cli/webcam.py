@@ -33,7 +33,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def webcam(
     model: Annotated[
-        Path | None, typer.Argument(help="An exported model.", show_default="the newest in models/")
+        Path | None,
+        typer.Argument(help="An exported model.", show_default="the newest in models/, else landscapes"),
     ] = None,
     source: Annotated[
         str,
@@ -90,11 +91,11 @@ def webcam(
     A live source never queues: when the model is slower, the newest frame wins. Ctrl-C ends it, in a window q or Esc;
     there s saves a snapshot, r records, space freezes and v splits the picture.
     """
-    from cyclegan_edge.bundle import newest_bundle
+    from cyclegan_edge.bundle import included_bundle, newest_bundle
     from cyclegan_edge.live import LiveConfig, PageConfig, open_live
     from cyclegan_edge.translator import Translator
 
-    folder = model or newest_bundle()
+    folder = included_bundle(model) or model if model else newest_bundle()
     if (cert is None) != (key is None):
         raise ConfigError("--cert and --key belong together; give both, or neither.")
     notify = _notify(log)
@@ -135,7 +136,7 @@ def webcam(
         raise broken
     if log == "text":
         shown = live.source.name if "://" in source else source
-        console.print(f"\nNext: [bold]{escape(_next(folder, shown, config.watched))}[/bold]")
+        console.print(f"\nNext: [bold]{escape(_next(_named(folder), shown, config.watched))}[/bold]")
 
 
 def _is_window_wanted(elsewhere: bool, notify: "Notify") -> bool:
@@ -238,7 +239,8 @@ def _note(recent: "Recent") -> str:
 def _describe(folder: Path, live: "Live", config: "LiveConfig") -> None:
     translator, feed = live.translator, live.source
     height, width = feed.size
-    console.print(f"Model   {folder}", markup=False)
+    name = _named(folder)
+    console.print(f"Model   {name}{'' if name == folder else ', which comes with the package'}", markup=False)
     how = "the picture's own size" if translator.fit == "native" else f"{translator.size} px, fit {translator.fit}"
     console.print(f"Engine  {translator.name} on {translator.device}, {how}", markup=False)
     for remark in translator.remarks:
@@ -297,6 +299,13 @@ def _print_summary(live: "Live", log: Log) -> None:
         console.print(f"{pipeline.skipper.skipped} of them were like the one before, and no engine ran.")
     if pipeline.engine_failures:
         console.print(f"[yellow]The engine failed on {pipeline.engine_failures} frames, which were left out.[/yellow]")
+
+
+def _named(folder: Path) -> Path:
+    """What the user has to type for it."""
+    from cyclegan_edge.bundle import INCLUDED
+
+    return Path(folder.name) if folder.parent == INCLUDED else folder
 
 
 def _next(folder: Path, source: str, watched: bool) -> str:
