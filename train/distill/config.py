@@ -22,9 +22,9 @@ class DistillObjective:
     edges: float = 4.0  # L1 of their differences between neighbouring pixels
     features: float = 1.0  # L1 in a frozen ImageNet network
     gram: float = 1.0  # L1 of the Gram matrices there: texture, wherever it lies
-    adversarial: float = 1.0  # heads on those features, which tell the student's pictures from others
+    adversarial: float = 3.0  # heads on those features, which tell the student's pictures from others
     spikes: float = 2.0  # energy that gathers at single places inside the student, which become droplets
-    real: float = 0.5  # share of the steps in which the others are real ones of the domain, not the teacher's; 0..1
+    real: float = 1.0  # share of the steps in which the others are real ones of the domain, not the teacher's; 0..1
 
     def __post_init__(self) -> None:
         for name in ("pixels", "colours", "edges", "features", "gram", "adversarial", "spikes"):
