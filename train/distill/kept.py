@@ -58,8 +58,9 @@ class KeptPictures:
                 )
             arrays = [self._map(size, "r+" if made else "w+") for size in self._sizes]
             for index in range(made, count):
+                picture = _read(self._paths[index])
                 for size, pixels in zip(self._sizes, arrays, strict=True):
-                    pixels[index] = make(_square(self._paths[index], size))
+                    pixels[index] = make(resize(picture, (size, size)))
                 if (index + 1) % _SAVE_EVERY == 0 or index + 1 == count:
                     for pixels in arrays:
                         pixels.flush()
@@ -90,9 +91,9 @@ class KeptPictures:
         return np.memmap(self._file(size), np.uint8, mode, shape=(len(self._paths), self._depth, size, size, 3))
 
 
-def _square(path: Path, size: int) -> Picture:
+def _read(path: Path) -> Picture:
     try:
-        return resize(read_image(path), (size, size))
+        return read_image(path)
     except ImageError as error:
         raise DataError(f"{error} Or move it aside: `cyclegan-edge data fix` does.") from error
 
