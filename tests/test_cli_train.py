@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cyclegan_edge.bundle import MANIFEST, read_bundle
+from cyclegan_edge.bundle import read_bundle
 from cyclegan_edge.cli import app, console, main
 from cyclegan_edge.errors import ConfigError, SinkError
 
@@ -180,11 +180,9 @@ def joined(said: str) -> str:
 
 def test_from_refuses_what_it_cannot_train_and_a_direction_that_is_not_missing(place: Path, trained: str) -> None:
     assert trained
-    (place / "bundle").mkdir()
-    (place / "bundle" / MANIFEST).touch()
 
-    with pytest.raises(ConfigError, match=r"bundle is an exported model.*name the run"):
-        typed("train", "scenes", "--from", "bundle", folder=place)
+    with pytest.raises(ConfigError, match=r"landscapes says what its generator is; leave out --direction ba"):
+        typed("train", "scenes", "--from", "landscapes", "--direction", "ba", folder=place)
     with pytest.raises(ConfigError, match=r"says what its networks are; leave out --direction ba"):
         typed("train", "scenes", "--from", "runs/scenes", "--direction", "ba", folder=place)
 

@@ -62,7 +62,9 @@ def distill(
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="MODEL", help="Start from this student: a run, a checkpoint, weights."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from this student: a run, a checkpoint, weights, an exported model."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue runs/NAME where it stopped.")] = False,
 ) -> None:

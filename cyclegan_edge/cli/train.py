@@ -47,7 +47,10 @@ def train(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="MODEL", help="Start from this run, checkpoint or file of weights.", show_default=False
+            "--from",
+            metavar="MODEL",
+            help="Start from this run, checkpoint, file of weights or exported model.",
+            show_default=False,
         ),
     ] = None,
     direction: Annotated[

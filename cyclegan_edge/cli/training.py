@@ -25,13 +25,17 @@ GRACE = 3.0  # seconds after the first signal in which others are taken for the 
 
 
 def open_model(model: Path, direction: Direction | None) -> "WarmStart":
-    """What `--from` names: the last checkpoint of a run, a checkpoint, or anyone's weights of one generator."""
-    from cyclegan_edge.bundle import MANIFEST
+    """What `--from` names: the last checkpoint of a run, a checkpoint, anyone's weights, or an exported model."""
+    from cyclegan_edge.bundle import MANIFEST, included_bundle, read_bundle
     from cyclegan_edge.train.runs import resolve_checkpoint
     from cyclegan_edge.train.warm_start import start_from_checkpoint
 
-    if (model / MANIFEST).is_file():
-        raise ConfigError(f"{model} is an exported model, whose weights cannot be trained; name the run it came from.")
+    if (model / MANIFEST).is_file() or included_bundle(model):
+        if direction:
+            raise ConfigError(f"{model} says what its generator is; leave out --direction {direction}.")
+        from cyclegan_edge.export.weights.trainable import start_from_bundle  # onnx: only when needed
+
+        return start_from_bundle(read_bundle(model))
     _, path = resolve_checkpoint(model)
     if start := start_from_checkpoint(path):
         if direction:

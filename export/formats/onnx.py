@@ -41,6 +41,7 @@ from cyclegan_edge.preprocess import resize
 from cyclegan_edge.train.evaluate.picture_generator import PictureGenerator, translate_with
 
 OPSET = 18
+GENERATOR = "generator."  # of the name of each of its weights in a graph, before that of the state dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def picture_generator(
     generator: nn.Module, precision: GraphPrecision, interface: Interface = "rgb"
 ) -> PictureGenerator:
     """The module whose graph `write_onnx` writes; the original generator is left as it is."""
-    generator = _without_dead_biases(generator)
+    generator = without_dead_biases(generator)
     around = _MODULES[interface]
     if precision == "fp16":
         return around(half_convolutions(generator), torch.float16).eval()
@@ -215,7 +216,7 @@ def half_convolutions(generator: nn.Module) -> nn.Module:
     return module
 
 
-def _without_dead_biases(generator: nn.Module) -> nn.Module:
+def without_dead_biases(generator: nn.Module) -> nn.Module:
     """A copy whose convolutions have no bias where an InstanceNorm follows, which subtracts it again.
 
     Layers follow each other as they were registered, which in every generator here is how they are called.
