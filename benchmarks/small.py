@@ -3,6 +3,7 @@
     python benchmarks/small.py TEACHER DATA [--tier 80x9 --tier 48x8] [--minutes 4] [--batch 16] [--work small]
     python benchmarks/small.py TEACHER DATA --student "64x8=runs/horse2zebra-small"    # one that is there already
     ... --shapes shapes.json    # what to choose from, by `cyclegan-edge bench engines --shapes --json shapes.json`
+    ... --judge judge.pt        # a second judge, by judge.py
 
 Each tier is distilled for so many minutes, exported, run by every engine in turns, and measured on the test pictures
 of DATA by KID and the Frechet distance in EfficientNet-Lite2's features; so are the teacher and the pictures as they
@@ -36,6 +37,15 @@ from cyclegan_edge.train.torch_file import read_torch_file
 from cyclegan_edge.translator import Translator
 
 FEATURES = "efficientnet-lite2"
+HEAD = (
+    "generator",
+    "KID x 1000",
+    "Frechet",
+    "Frechet, second judge",
+    "ms, median / p95",
+    "engine",
+    "minutes of distillation",
+)
 SHOWN = 8  # columns of the contact sheet
 PUBLISHED = ("GAN Compression's published student", 30.0, 59.7)  # ms on two cores of a Sapphire Rapids; KID x 1000
 
@@ -48,6 +58,7 @@ class Measured:
     kid: float  # x 1000
     kid_deviation: float
     frechet: float
+    second: float | None  # Frechet distance in the features of the second judge; None: there is none
     row: Row | None  # the fastest engine within its bounds; None: nothing runs
     minutes: float = 0.0  # of distillation, over all its pieces
 
@@ -65,6 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=20, help="turns of each engine")
     parser.add_argument("--shapes", type=Path, help="what `bench engines --shapes` found here")
+    parser.add_argument("--judge", type=Path, help="TorchScript network whose features are a second judge")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the distillation")
     parser.add_argument("--work", type=Path, default=Path("small"), help="folder of the runs and bundles")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the report")
@@ -72,10 +84,10 @@ def main() -> None:
     teacher, data = options.teacher.resolve(), options.data.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     sets = find_sets(data, size=options.size, most=options.images)
-    network = open_network(Path(FEATURES), size=options.size, device=_device())
-    reference = reference_of(network, sets)
+    judges = [Path(FEATURES), *([options.judge] if options.judge else [])]
+    references = [reference_of(open_network(judge, size=options.size, device=_device()), sets) for judge in judges]
     pictures = [sets.load(path) for path in sets.sources]
-    found = [_judged("as they are", pictures, reference, None)]
+    found = [_judged("as they are", pictures, references, None)]
     columns = {"pictures": pictures[:SHOWN]}
 
     def add(name: str, bundle: Path, minutes: float = 0.0) -> None:
@@ -86,7 +98,7 @@ def main() -> None:
         (model,) = read_report(report).models
         translator = Translator.load(options.work / bundle, fit="stretch", size=options.size)
         translated = [translator(picture) for picture in pictures]
-        found.append(_judged(name, translated, reference, model.fastest, minutes))
+        found.append(_judged(name, translated, references, model.fastest, minutes))
         columns[name] = translated[:SHOWN]
         _write(options.out, found, columns, sets, options)
 
@@ -106,10 +118,15 @@ def main() -> None:
 
 
 def _judged(
-    name: str, pictures: Sequence[Picture], reference: ReferenceFeatures, row: Row | None, minutes: float = 0.0
+    name: str,
+    pictures: Sequence[Picture],
+    references: Sequence[ReferenceFeatures],
+    row: Row | None,
+    minutes: float = 0.0,
 ) -> Measured:
-    distance = reference.distance_to(pictures)
-    return Measured(name, 1000 * distance.kid, 1000 * distance.kid_deviation, distance.fid, row, minutes)
+    first, *others = (reference.distance_to(pictures) for reference in references)
+    second = others[0].fid if others else None
+    return Measured(name, 1000 * first.kid, 1000 * first.kid_deviation, first.fid, second, row, minutes)
 
 
 def _export(work: Path, run: Path, name: str, sets: PictureSets) -> None:
@@ -148,6 +165,7 @@ def _write(
             one.name,
             f"{one.kid:.1f} ± {one.kid_deviation:.1f}",
             f"{one.frechet:.1f}",
+            f"{one.second:.1f}" if one.second is not None else "",
             f"{one.row.median_ms:.1f} / {one.row.p95_ms:.1f}" if one.row else "",
             f"{one.row.engine} {one.row.precision}" if one.row else "",
             f"{one.minutes:.0f}" if one.minutes else "",
@@ -159,13 +177,14 @@ def _write(
         out / "small.md",
         f"""# Small generators
 
-{table(("generator", "KID x 1000", "Frechet", "ms, median / p95", "engine", "minutes of distillation"), rows)}
+{table(HEAD, rows)}
 
 ![KID against milliseconds](small.png)
 
 KID (torch-fidelity's, subsets of the smaller set) and the Frechet distance in the features of {FEATURES}, of
 {len(sets.sources)} test pictures against {len(sets.targets)} real ones of the other domain at {sets.size} px; figures
-in these features compare with each other alone. Students were distilled at batch {options.batch}. Times are of the
+in these features compare with each other alone. The second judge is a small network that learned on the training
+pictures to tell the two domains apart (judge.py). Students were distilled at batch {options.batch}. Times are of the
 fastest engine within its bounds, one picture at a time, uint8 in and out, engines in turns (`bench engines`), by
 {where}; {versions("torch")}. {PUBLISHED[0]} had {PUBLISHED[2]} on the test pictures of
 horse2zebra in the same features, at {PUBLISHED[1]:g} ms on two cores of another machine.
