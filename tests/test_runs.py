@@ -15,6 +15,7 @@ import pytest
 
 from cyclegan_edge.errors import CheckpointError, ConfigError, ImageError, SinkError, TrainError
 from cyclegan_edge.images import write_image
+from cyclegan_edge.train.checkpoint_format import read_content
 from cyclegan_edge.train.data.shards import ShardPairs
 from cyclegan_edge.train.runs import (
     evaluation_path,
@@ -171,6 +172,24 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(runs: Path, damage: Ca
     older.unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint to continue from \(.*step_0000009.pt"):
         resume_run({})
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_opened_gives_way_to_the_later_one(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = runs / "tiny" / "checkpoints" / "step_0000000.pt"
+    newer = older.with_name("step_0000009.pt")
+
+    def replaced_first(path: Path) -> object:
+        if path == older:
+            older.rename(newer)
+        return read_content(path)
+
+    monkeypatch.setattr("cyclegan_edge.train.checkpoint.read_content", replaced_first)
+
+    run = resume_run({})
+
+    assert (run.checkpoint, run.damaged) == (newer, ())
 
 
 def test_a_source_is_a_run_a_file_of_one_or_anyone_s_file(runs: Path, tmp_path: Path) -> None:

@@ -86,11 +86,16 @@ def last_readable(run: Path) -> tuple[Path, TrainConfig, tuple[str, ...]]:
     Raises CheckpointError when there is none.
     """
     damaged: list[str] = []
-    for path in reversed(checkpoints(run)):
+    found = checkpoints(run)
+    waiting = found.copy()
+    while waiting:
+        path = waiting.pop()
         try:
             return path, config_of(read_content(path), path), tuple(damaged)
-        except CheckpointError as error:
+        except (CheckpointError, FileNotFoundError) as error:
             damaged.append(str(error))
+        if path not in (now := checkpoints(run)) and now != found:  # whoever trains there has replaced it
+            damaged, found, waiting = [], now, now.copy()
     reason = f" ({damaged[0]})" if damaged else ""
     raise CheckpointError(
         f"{run} has no checkpoint to continue from{reason}; start again with `cyclegan-edge train DATA`."
