@@ -15,6 +15,7 @@ from cyclegan_edge.cli import main
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.settings import load_settings
 from cyclegan_edge.train.checkpoint import load_checkpoint, save_checkpoint
+from cyclegan_edge.train.checkpoint_format import check_content
 from cyclegan_edge.train.config import TrainConfig
 from cyclegan_edge.train.execution import resolve
 from cyclegan_edge.train.state import TrainState, new_state
@@ -196,3 +197,10 @@ def test_every_command_says_the_same_of_a_malicious_pickle_and_does_not_run_it(
     assert f"{path} holds Python objects (posix.mkdir), which could run any code" in said
     assert "weights_only" not in said
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_goes_while_it_is_checked_is_refused_in_a_sentence(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"step_1\.pt cannot be read \(No such file or directory\)"):
+        check_content(content, tmp_path / "step_1.pt")

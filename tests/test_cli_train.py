@@ -173,6 +173,16 @@ def test_a_run_starts_from_anyone_s_generator_and_says_what_starts_fresh(place: 
     assert "which is B to A; the other generator and both discriminators start fresh." in joined(said)
 
 
+def test_a_run_starts_from_the_model_that_comes_with_the_package(place: Path) -> None:
+    small = ["--size", "32", "--set", "discriminator.width=4", "--set", "device=cpu"]
+
+    said = typed("train", "scenes", "--from", "landscapes", "--name", "winter", "--steps", "1", *small, folder=place)
+
+    assert "models/landscapes, which is A to B; the other generator and both" in joined(said)
+    assert "32 px, compact of width 32;" in joined(said)
+    assert (place / "runs" / "winter" / "checkpoints" / "step_0000001.pt").is_file()
+
+
 def joined(said: str) -> str:
     """Without the breaks of the lines."""
     return " ".join(said.split())

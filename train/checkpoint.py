@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cyclegan_edge.contract import Direction
 from cyclegan_edge.errors import CheckpointError
 from cyclegan_edge.schema import to_mapping
-from cyclegan_edge.train.checkpoint_files import checkpoints, load_optimiser, write_content
+from cyclegan_edge.train.checkpoint_files import checkpoints, last_that_reads, load_optimiser, write_content
 from cyclegan_edge.train.checkpoint_format import (
     FORMAT,
     RandomStates,
@@ -85,17 +85,9 @@ def last_readable(run: Path) -> tuple[Path, TrainConfig, tuple[str, ...]]:
 
     Raises CheckpointError when there is none.
     """
-    damaged: list[str] = []
-    found = checkpoints(run)
-    waiting = found.copy()
-    while waiting:
-        path = waiting.pop()
-        try:
-            return path, config_of(read_content(path), path), tuple(damaged)
-        except (CheckpointError, FileNotFoundError) as error:
-            damaged.append(str(error))
-        if path not in (now := checkpoints(run)) and now != found:  # whoever trains there has replaced it
-            damaged, found, waiting = [], now, now.copy()
+    found, damaged = last_that_reads(run, lambda path: config_of(read_content(path), path))
+    if found:
+        return *found, damaged
     reason = f" ({damaged[0]})" if damaged else ""
     raise CheckpointError(
         f"{run} has no checkpoint to continue from{reason}; start again with `cyclegan-edge train DATA`."

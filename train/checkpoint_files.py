@@ -7,9 +7,9 @@ runs/scenes/checkpoints/best.pt            of the evaluations, when there are an
 import contextlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from cyclegan_edge.errors import CheckpointError, TrainError, first_line
 from cyclegan_edge.files import atomic_file
 
 BEST = "best.pt"
+T = TypeVar("T")
 
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d{7,})\.pt")
@@ -69,6 +70,25 @@ def find_checkpoint(run: Path) -> Path | None:
     """The checkpoint of `run` with the most steps; None when it has none."""
     found = checkpoints(run)
     return found[-1] if found else None
+
+
+def last_that_reads(run: Path, read: Callable[[Path], T]) -> tuple[tuple[Path, T] | None, tuple[str, ...]]:
+    """The last checkpoint of `run` that `read` takes, with what it gives, or None; and for each later one why not.
+
+    `read` raises CheckpointError. Those that go meanwhile, because another process trains there, do not count."""
+    damaged: dict[Path, str] = {}
+    while waiting := [path for path in checkpoints(run) if path not in damaged]:
+        path = waiting[-1]
+        try:
+            return (path, read(path)), _of_those_there(damaged, run)
+        except CheckpointError as error:
+            damaged[path] = str(error)
+    return None, _of_those_there(damaged, run)
+
+
+def _of_those_there(reasons: Mapping[Path, str], run: Path) -> tuple[str, ...]:
+    there = checkpoints(run)
+    return tuple(reason for path, reason in reasons.items() if path in there)
 
 
 def check_unused(run: Path, resume: Path | None) -> None:

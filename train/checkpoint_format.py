@@ -97,7 +97,11 @@ def check_content(content: object, path: Path) -> Content:
         _check_values(content)
     except (ConfigError, ValueError) as error:
         raise misfit(path, error) from error
-    size, needed = path.stat().st_size, sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    try:
+        size = path.stat().st_size
+    except OSError as error:  # a later one took its place since it was read
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its name and permissions.") from error
     if needed > size:
         raise misfit(path, ValueError(f"its tensors have {needed} bytes, the file has {size}"))
     return cast("Content", content)

@@ -212,24 +212,25 @@ def _resumed(
     name: str | None, overrides: dict[str, object], file: Path | None, assignments: Sequence[str]
 ) -> "tuple[Path, DistillConfig, Path]":
     """The run, its settings save those given, and its last checkpoint that can be read."""
-    from cyclegan_edge.train.checkpoint_files import checkpoints
+    from cyclegan_edge.train.checkpoint_files import last_that_reads
     from cyclegan_edge.train.distill.config import FIXED
     from cyclegan_edge.train.distill.state import check_distillation, distill_config_of
     from cyclegan_edge.train.runs import RUNS, changed_settings, newest_run
     from cyclegan_edge.train.torch_file import read_torch_file
 
     folder = RUNS / name if name else newest_run()
-    for path in reversed(checkpoints(folder)):
-        try:
-            before = distill_config_of(check_distillation(read_torch_file(path), path), path)
-        except CheckpointError as error:
-            warn(str(error))
-            continue
-        settings, different = changed_settings(before, overrides, file=file, assignments=assignments, fixed=FIXED)
-        if different:
-            console.print(f"Changed: {', '.join(different)}.")
-        return folder, settings, path
-    raise CheckpointError(f"{folder} has no checkpoint of a distillation; start one with `cyclegan-edge distill`.")
+    found, damaged = last_that_reads(
+        folder, lambda path: distill_config_of(check_distillation(read_torch_file(path), path), path)
+    )
+    for sentence in damaged:
+        warn(sentence)
+    if not found:
+        raise CheckpointError(f"{folder} has no checkpoint of a distillation; start one with `cyclegan-edge distill`.")
+    checkpoint, before = found
+    settings, different = changed_settings(before, overrides, file=file, assignments=assignments, fixed=FIXED)
+    if different:
+        console.print(f"Changed: {', '.join(different)}.")
+    return folder, settings, checkpoint
 
 
 def _run(folder: Path, config: "DistillConfig", checkpoint: Path | None, start: "WarmStart | None") -> None:
