@@ -31,6 +31,7 @@ from cyclegan_edge.contract import Picture
 from cyclegan_edge.files import atomic_file, write_file
 from cyclegan_edge.images import write_image
 from cyclegan_edge.train.checkpoint_files import find_checkpoint
+from cyclegan_edge.train.distill.state import check_distillation, distill_config_of, is_distillation
 from cyclegan_edge.train.evaluate.features import ReferenceFeatures, open_network
 from cyclegan_edge.train.evaluate.quality import PictureSets, find_sets, reference_of
 from cyclegan_edge.train.torch_file import read_torch_file
@@ -135,9 +136,16 @@ def _export(work: Path, run: Path, name: str, sets: PictureSets) -> None:
 
 
 def _minutes_of(run: Path) -> float:
-    checkpoint = find_checkpoint(run)
-    content = read_torch_file(checkpoint) if checkpoint else {}
-    return float(content["seconds"]) / 60 if isinstance(content, dict) and "seconds" in content else 0.0
+    """Those of the student in `run`, and of the students that it started from, as far as they are still there."""
+    minutes, checkpoint = 0.0, find_checkpoint(run)
+    while checkpoint and checkpoint.is_file():
+        if not is_distillation(read := read_torch_file(checkpoint)):
+            break
+        content = check_distillation(read, checkpoint)
+        minutes += content["seconds"] / 60
+        origin = distill_config_of(content, checkpoint).origin
+        checkpoint = Path(origin.file) if origin else None
+    return minutes
 
 
 def _run(work: Path, *arguments: str) -> None:
