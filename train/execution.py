@@ -205,7 +205,7 @@ class Executor(Generic[Result]):
 
 def _distributed(module: nn.Module, device: torch.device) -> DistributedDataParallel:
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
 
 
 def _on(switch: Switch, *, auto: bool) -> bool:
