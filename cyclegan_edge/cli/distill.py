@@ -95,7 +95,10 @@ def distill(
         folder, settings, checkpoint = _resumed(name, overrides, config, set_ or ())
     else:
         if budget and from_:
-            raise ConfigError("A student that is there has its shape; leave out --budget, or --from.")
+            raise ConfigError(
+                "A student that is there has its shape; leave out --budget, or --from, or make it wider by --set "
+                "generator.width."
+            )
         start = open_model(from_, None) if from_ else None
         choose = _chooser(budget, device) if budget is not None else None
         settings, base = _new(teacher, direction, overrides, config, set_ or (), choose, start)
@@ -128,6 +131,7 @@ def _new(
     from cyclegan_edge.schema import to_mapping
     from cyclegan_edge.settings import load_settings
     from cyclegan_edge.train.distill.config import DistillConfig, default_settings
+    from cyclegan_edge.train.distill.reshape import check_reachable
     from cyclegan_edge.train.runs import resolve_checkpoint, with_direction
 
     base, checkpoint = resolve_checkpoint(teacher)
@@ -149,8 +153,8 @@ def _new(
         raise ConfigError(f"{checkpoint} does not know its pictures; name the folder that holds trainA/ and trainB/.")
     overrides = {**defaults, **overrides}
     settings = load_settings(DistillConfig, file, assignments, base=basis, overrides=overrides)
-    if start is not None and settings.generator != start.generator:
-        raise ConfigError(f"{start.origin.file} is of another shape than --set asks for; leave out the generator's.")
+    if start is not None:
+        check_reachable(start.generator, settings.generator)
     if choose is not None:
         settings = replace(settings, generator=choose(settings.size))
     return settings, with_direction(base, trained.direction)

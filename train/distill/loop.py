@@ -16,6 +16,7 @@ from cyclegan_edge.train.data.crops import LUMA
 from cyclegan_edge.train.data.layout import require_folder
 from cyclegan_edge.train.distill.config import DistillConfig
 from cyclegan_edge.train.distill.kept import Pixels
+from cyclegan_edge.train.distill.reshape import reshaped
 from cyclegan_edge.train.distill.state import DistillState, load_state, new_state, save_state
 from cyclegan_edge.train.distill.step import DistillStep, FeatureSpace, new_heads
 from cyclegan_edge.train.distill.teacher import TaughtPictures
@@ -67,7 +68,8 @@ def distill(
     `resume` is the checkpoint to go on from, `start` the student that a new run begins with. When `stop` returns True
     after a step, that step is saved and the run ends; continuing it later gives what an uninterrupted run would have
     given. Raises TrainError when the losses are not finite or `run` holds checkpoints that a new run would replace,
-    ConfigError where the ImageNet network is needed and missing, or `start` is not the origin in `config`.
+    ConfigError where the ImageNet network is needed and missing, or `start` is not the origin in `config` or of a shape
+    that the student's cannot come from.
     """
     check_unused(run, resume)
     execution = choose_execution(config, device)
@@ -78,7 +80,10 @@ def distill(
     else:
         if config.origin != (start.origin if start else None):
             raise ConfigError("The settings and `start` are of different students; pass origin=start.origin.")
-        weights = start.networks[f"generator_{config.direction}"] if start else None
+        weights = None
+        if start:
+            taken = start.networks[f"generator_{config.direction}"]
+            weights = reshaped(taken, start.generator, config.generator, seed=config.seed)
         state = new_state(config, device, heads, channels, weights)
     step = DistillStep(state, config.objective, execution, space)
     files = RunFiles(run, config, step=state.step)
