@@ -272,7 +272,7 @@ def test_what_comes_with_the_package_is_whole_and_light() -> None:
     assert sum(path.stat().st_size for path in bundle.folder.iterdir()) < 1_500_000
 
 
-@pytest.mark.parametrize("name", ["horse2zebra-middle", "horse2zebra-small"])
+@pytest.mark.parametrize("name", ["horse2zebra-large", "horse2zebra-middle", "horse2zebra-small"])
 def test_the_trained_models_of_the_repository_are_whole(name: str) -> None:
     bundle = read_bundle(Path(__file__).parents[1] / "models/trained" / name)
 
