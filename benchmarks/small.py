@@ -263,7 +263,7 @@ def _plot(path: Path, found: Sequence[Measured]) -> None:
             )
     name, milliseconds, kid = PUBLISHED
     axes.plot(milliseconds, kid, "x", color="grey")
-    axes.annotate(name, (milliseconds, kid), xytext=(0, -16), textcoords="offset points", color="grey", ha="center")
+    axes.annotate(name, (milliseconds, kid), xytext=(0, 8), textcoords="offset points", color="grey")
     axes.set(
         xscale="log", xlabel="ms a picture, fastest engine", ylabel="KID x 1000, smaller is better", ylim=(0, None)
     )
