@@ -24,11 +24,21 @@ SETTINGS = (
     "size=32", "batch=2", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "objective.pool=3",
     "device=cpu", "speed.precision=fp32", "schedule.policy=constant", "output.save_every=4",
 )  # fmt: skip
+# `python -m cyclegan_edge`, which then names the threads of gloo that are left when Python ends.
+COMMAND = """
+import atexit, pathlib, runpy, sys
+def name_threads():
+    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    print("LEFT:", *(name for name in names if "gloo" in name), file=sys.stderr)
+atexit.register(name_threads)
+runpy.run_module("cyclegan_edge", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
+    (folder / "command.py").write_text(COMMAND, encoding="utf-8")
     rng = np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (folder / "data" / domain).mkdir(parents=True)
@@ -43,7 +53,7 @@ def train_as_two(place: Path, *arguments: str) -> str:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     done = subprocess.run(
-        [*torchrun, "-m", "cyclegan_edge", "train", *arguments, *settings],
+        [*torchrun, place / "command.py", "train", *arguments, *settings],
         cwd=place,
         capture_output=True,
         text=True,
@@ -52,6 +62,7 @@ def train_as_two(place: Path, *arguments: str) -> str:
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines().count("LEFT:") == 2, done.stderr
     return done.stdout
 
 

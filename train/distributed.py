@@ -6,12 +6,14 @@
 the update are those of one process with the same batch; only the order of float additions differs.
 """
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # before there is a group: it keeps the one that it finds (DDP imports it)
 from torch import Tensor
 
 from cyclegan_edge.errors import ConfigError
@@ -104,6 +106,11 @@ def _number(name: str) -> int:
 
 
 def leave_process_group() -> None:
-    """Leave the group that `join_process_group` joined; does nothing in a group of one."""
+    """Leave the group that `join_process_group` joined, with no thread left; does nothing in a group of one.
+
+    Call it when nothing holds the training any more. A gloo thread that releases a tensor while Python ends aborts the
+    process, for which torchrun ends all others.
+    """
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # DDP modules in cycles hold the group
         cast("Any", dist).destroy_process_group()
