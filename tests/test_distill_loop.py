@@ -20,6 +20,7 @@ from cyclegan_edge.train.checkpoint_files import find_checkpoint
 from cyclegan_edge.train.checkpoint_format import read_content
 from cyclegan_edge.train.distill.config import DistillConfig, default_settings
 from cyclegan_edge.train.distill.loop import distill
+from cyclegan_edge.train.distill.step import excess_contrast
 from cyclegan_edge.train.distill.teacher import TaughtPictures, teach_pictures
 from cyclegan_edge.train.evaluate.picture_generator import translate_with
 from cyclegan_edge.train.progress import Progress
@@ -151,6 +152,30 @@ def test_spikes_beyond_the_bound_are_pulled_down(
     losses = [step.losses["spikes"] for step in steps if step.losses]
     assert losses[0] > 0
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_contrast_counts_stripes_beside_the_horse_and_not_others_on_it() -> None:
+    horse = torch.zeros(1, 3, 64, 64)
+    horse[..., :32] = torch.tensor([0.5, 0.5, -0.5, -0.5]).repeat(8)
+    beside, elsewhere = horse.clone(), horse.clone()
+    beside[..., 48:] = horse[..., :16]
+    elsewhere[..., :32] = -1.4 * horse[..., :32]
+
+    assert excess_contrast(horse, horse) == 0
+    assert excess_contrast(elsewhere, horse) == 0
+    assert excess_contrast(beside, horse) > 0.05
+
+
+def test_contrast_reaches_the_student(taught: TaughtPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclegan_edge.train.distill.step._MORE", 0.0)  # a student that begins has no contrast to lose
+    found: list[Tensor] = []
+    for weight in (0, 0, 10):
+        folder = tmp_path / str(len(found))
+        run(small(*PLAIN, f"objective.contrast={weight}", "schedule.steps=2"), taught, folder)
+        found.append(weights(folder)[".student.head.0.weight"])
+
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_without_the_imagenet_network_it_says_how_to_get_it_or_do_without(

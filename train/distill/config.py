@@ -20,6 +20,7 @@ class DistillObjective:
     pixels: float = 4.0  # L1 of the pictures, and of both at a quarter of the size
     colours: float = 60.0  # squared difference at a sixteenth of the size: no patch of another colour
     edges: float = 4.0  # L1 of their differences between neighbouring pixels
+    contrast: float = 40.0  # local contrast beyond one and a half times the teacher's: no stripes beside the horse
     features: float = 1.0  # L1 in a frozen ImageNet network
     gram: float = 1.0  # L1 of the Gram matrices there: texture, wherever it lies
     adversarial: float = 3.0  # heads on those features, which tell the student's pictures from others
@@ -27,7 +28,7 @@ class DistillObjective:
     real: float = 1.0  # share of the steps in which the others are real ones of the domain, not the teacher's; 0..1
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "colours", "edges", "features", "gram", "adversarial", "spikes"):
+        for name in ("pixels", "colours", "edges", "contrast", "features", "gram", "adversarial", "spikes"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ConfigError(f"objective.{name} is {getattr(self, name)}, expected 0 or more.")
         if not 0 <= self.real <= 1:

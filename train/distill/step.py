@@ -3,6 +3,8 @@
 pixels       |s - t| + |s - t| of both at a quarter of the size
 colours      (s - t)^2 of both at a sixteenth of the size: the student may choose where stripes lie, not a black patch
 edges        |ds - dt|, d the differences between neighbouring pixels: no blur, no grain
+contrast     max(0, c(s) - 1.5 c(t) - 0.05), c the sum of |d| of both directions, a mean over 15x15 places: stripes may
+             lie elsewhere on a horse than the teacher's, but not beside it
 features     |F(s) - F(t)| in the four maps of an ImageNet network, each channel scaled by its deviation
 gram         |G(s) - G(t)|, G the Gram matrices of those maps (Gatys et al. 2016)
 adversarial  hinge loss of a small head on each map (Sauer et al. 2021, arXiv:2111.01007): it tells the student's
@@ -34,6 +36,8 @@ _CHANNELS = (16, 24, 40, 112)  # of the maps of EfficientNet-Lite0
 _HEAD = 64  # channels inside a head
 _LITTLE = 1e-3  # added to a deviation
 _CAP = 6.0  # times the mean: maps of natural features have few such places
+_AROUND = 15  # px, side of the squares that contrast is a mean over
+_MORE, _ALLOWED = 1.5, 0.05  # times the teacher's contrast that a student may have, and what it may have anywhere
 _FIRST_ALONE, _RISE = 300, 300  # steps without the adversarial term, and steps in which it rises to its weight
 
 
@@ -43,11 +47,17 @@ class DistillLosses(NamedTuple):
     pixels: Tensor
     colours: Tensor
     edges: Tensor
+    contrast: Tensor
     features: Tensor
     gram: Tensor
     adversarial: Tensor
     spikes: Tensor
     heads: Tensor  # what the heads minimise
+
+
+def excess_contrast(made: Tensor, taught: Tensor) -> Tensor:
+    """How much more local contrast `made` has than `taught` allows: (N, C, S, S) each, in -1..1 -> the mean, 0-d."""
+    return (_local_contrast(made) - _MORE * _local_contrast(taught) - _ALLOWED).relu().mean()
 
 
 class FeatureSpace(nn.Module):
@@ -119,6 +129,7 @@ class DistillStep:
         pixels = _l1(made, taught) + _l1(functional.avg_pool2d(made, 4), functional.avg_pool2d(taught, 4))
         colours = functional.mse_loss(functional.avg_pool2d(made, 16), functional.avg_pool2d(taught, 16))
         edges = _sum(map(_l1, _edges(made), _edges(taught)), self._device)
+        contrast = excess_contrast(made, taught)
         features = _sum(map(_l1, made_maps, taught_maps), self._device)
         gram = _sum(map(_l1, map(_gram, made_maps), map(_gram, taught_maps)), self._device)
         spikes = _sum(self._spikes, self._device)
@@ -127,6 +138,7 @@ class DistillStep:
             objective.pixels * pixels
             + objective.colours * colours
             + objective.edges * edges
+            + objective.contrast * contrast
             + objective.features * features
         )
         total = total + objective.gram * gram + rise * objective.adversarial * score + objective.spikes * spikes
@@ -137,7 +149,7 @@ class DistillStep:
 
         loss_of_heads = self._teach_heads([values.detach() for values in made_maps], self._maps(real) or taught_maps)
         state.follow()
-        losses = (pixels, colours, edges, features, gram, score, spikes, loss_of_heads)
+        losses = (pixels, colours, edges, contrast, features, gram, score, spikes, loss_of_heads)
         return DistillLosses(*(loss.detach().float() for loss in losses)), made.detach()
 
     def _look_for_spikes(self, _norm: nn.Module, _given: object, values: Tensor) -> None:
@@ -176,6 +188,13 @@ def _l1(one: Tensor, other: Tensor) -> Tensor:
 
 def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def _local_contrast(x: Tensor) -> Tensor:
+    """(N, C, S, S) -> (N, 1, S - 1, S - 1)."""
+    right, below = (differences.abs().float().mean(1, keepdim=True) for differences in _edges(x))
+    both = right[..., 1:, :] + below[..., 1:]
+    return functional.avg_pool2d(both, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
 
 
 def _gram(values: Tensor) -> Tensor:
