@@ -255,7 +255,7 @@ def _plot(path: Path, found: Sequence[Measured]) -> None:
     for one in found:
         if one.row is None:
             axes.axhline(one.kid, color="grey", linestyle=":")
-            axes.annotate(one.name, (0.01, one.kid), xycoords=("axes fraction", "data"), va="bottom", color="grey")
+            axes.annotate(one.name, (0.01, one.kid), xycoords=("axes fraction", "data"), va="top", color="grey")
         else:
             axes.plot(one.row.median_ms, one.kid, "o")
             axes.annotate(
