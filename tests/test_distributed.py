@@ -24,12 +24,20 @@ SETTINGS = (
     "size=32", "batch=2", "generator.width=4", "generator.blocks=1", "discriminator.width=4", "objective.pool=3",
     "device=cpu", "speed.precision=fp32", "schedule.policy=constant", "output.save_every=4",
 )  # fmt: skip
-# `python -m cyclegan_edge`, which then names the threads of gloo that are left when Python ends.
+# `python -m cyclegan_edge`, which then names the threads of gloo that are left when Python ends. The kernel may list a
+# thread for a moment after it was joined.
 COMMAND = """
-import atexit, pathlib, runpy, sys
+import atexit, contextlib, pathlib, runpy, sys, time
+def threads_of_gloo():
+    for path in pathlib.Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):
+            if "gloo" in (name := path.read_text().strip()):
+                yield name
 def name_threads():
-    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
-    print("LEFT:", *(name for name in names if "gloo" in name), file=sys.stderr)
+    deadline = time.monotonic() + 2
+    while (names := list(threads_of_gloo())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    print("LEFT:", *names, file=sys.stderr)
 atexit.register(name_threads)
 runpy.run_module("cyclegan_edge", run_name="__main__")
 """
