@@ -193,8 +193,11 @@ def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
 def _local_contrast(x: Tensor) -> Tensor:
     """(N, C, S, S) -> (N, 1, S - 1, S - 1)."""
     right, below = (differences.abs().float().mean(1, keepdim=True) for differences in _edges(x))
-    both = right[..., 1:, :] + below[..., 1:]
-    return functional.avg_pool2d(both, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+    mean = right[..., 1:, :] + below[..., 1:]
+    for height, width in ((_AROUND, 1), (1, _AROUND)):  # as in one, with an eighth of the additions
+        padding = height // 2, width // 2
+        mean = functional.avg_pool2d(mean, (height, width), stride=1, padding=padding, count_include_pad=False)
+    return mean
 
 
 def _gram(values: Tensor) -> Tensor:
